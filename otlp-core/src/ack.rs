@@ -1,0 +1,377 @@
+//! Who is told what became of a batch, and the entry it has in the books.
+//!
+//! Invariants:
+//!
+//! - The sender is told exactly once, when every part of its request has an outcome, and it is told the worst of them.
+//! - Every part has an outcome: one that is dropped without is counted as lost and answered with "send again".
+//! - An item stands in exactly one column of the [`Ledger`] for each destination, from acceptance on.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::outcome::{Failure, Outcome, Reason};
+use crate::telemetry::ledger::{Account, Ledger};
+use crate::unit::ItemCount;
+
+/// What a success answer to a sender means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AckMode {
+    /// Every destination's queue holds it. What can still lose the data: the process dying.
+    Queued,
+    /// Every destination's disk queue has it. What can still lose the data: the disk dying.
+    Stored,
+    /// Every destination confirmed it.
+    Exported,
+}
+
+/// A share in one request's answer. Clones are further shares; each has to be settled.
+///
+/// # Threads
+///
+/// Shares may be settled on any thread. The last one calls the sink on its own thread, so a sink must not block.
+pub struct Ack(Option<Arc<Request>>);
+
+struct Request {
+    mode: AckMode,
+    withdrawn: AtomicBool,
+    state: Mutex<State>,
+}
+
+struct State {
+    worst: Outcome,
+    sink: Option<Sink>,
+}
+
+type Sink = Box<dyn FnOnce(Outcome) + Send>;
+
+/// The sender's hand on a request that has not been answered yet.
+#[derive(Clone)]
+pub struct Withdrawal(Weak<Request>);
+
+impl Ack {
+    /// An acknowledgement nobody waits for: data we made ourselves.
+    pub const fn nobody() -> Ack {
+        Ack(None)
+    }
+
+    /// The first share of a request; `sink` is called once with the worst outcome of all shares.
+    pub fn new(mode: AckMode, sink: impl FnOnce(Outcome) + Send + 'static) -> Ack {
+        Ack(Some(Arc::new(Request {
+            mode,
+            withdrawn: AtomicBool::new(false),
+            state: Mutex::new(State { worst: Outcome::Delivered, sink: Some(Box::new(sink)) }),
+        })))
+    }
+
+    /// What the sender was promised; [`AckMode::Queued`] where nobody waits.
+    pub fn mode(&self) -> AckMode {
+        self.0.as_ref().map_or(AckMode::Queued, |request| request.mode)
+    }
+
+    /// Whether anybody still waits for this share.
+    pub fn is_open(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Says that a destination's queue in memory holds this share. Settles it where that was all that was promised.
+    pub fn queued(&mut self) {
+        if self.mode() == AckMode::Queued {
+            self.give(Outcome::Delivered);
+        }
+    }
+
+    /// Says that a destination's disk queue holds this share. Settles it unless more was promised.
+    pub fn stored(&mut self) {
+        if self.mode() <= AckMode::Stored {
+            self.give(Outcome::Delivered);
+        }
+    }
+
+    /// Gives this share its outcome.
+    pub fn settle(mut self, outcome: Outcome) {
+        self.give(outcome);
+    }
+
+    fn give(&mut self, outcome: Outcome) {
+        if let Some(request) = self.0.take() {
+            let mut state = request.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let worst = std::mem::replace(&mut state.worst, Outcome::Delivered);
+            state.worst = worst.worst(outcome);
+        }
+    }
+
+    /// Whether the sender has been told to send again, or has gone: then what nobody began to send need not be sent.
+    pub fn is_withdrawn(&self) -> bool {
+        self.0.as_ref().is_some_and(|request| request.withdrawn.load(Ordering::Acquire))
+    }
+
+    /// The handle by which the receiver takes the request back.
+    pub fn withdrawal(&self) -> Withdrawal {
+        Withdrawal(self.0.as_ref().map_or_else(Weak::new, Arc::downgrade))
+    }
+}
+
+impl Withdrawal {
+    /// Takes the request back: parts that no worker has begun to send will not be sent, and nobody is told any more.
+    pub fn withdraw(&self) {
+        if let Some(request) = self.0.upgrade() {
+            request.withdrawn.store(true, Ordering::Release);
+            let sink = request.state.lock().unwrap_or_else(PoisonError::into_inner).sink.take();
+            drop(sink);
+        }
+    }
+}
+
+impl Clone for Ack {
+    /// Another share of the same request.
+    fn clone(&self) -> Ack {
+        Ack(self.0.clone())
+    }
+}
+
+impl Drop for Ack {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            self.give(Outcome::Failed(Failure::refused(Reason::LOST, "the request was lost inside the pipeline")));
+        }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sink) = state.sink.take() {
+            sink(std::mem::replace(&mut state.worst, Outcome::Delivered));
+        }
+    }
+}
+
+impl fmt::Debug for Ack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            None => f.write_str("Ack(nobody)"),
+            Some(request) => write!(f, "Ack({:?}, {} shares)", request.mode, Arc::strong_count(request)),
+        }
+    }
+}
+
+/// What is owed for the items of a batch: an answer to its sender and an entry in the books.
+///
+/// A ticket goes through three stages: *offered* (in no books yet), *held* (accepted by a pipeline), *assigned* (to one
+/// destination). Dropping one without [`Ticket::settle`] counts its items as lost.
+#[derive(Debug)]
+pub struct Ticket {
+    items: ItemCount,
+    ack: Ack,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Offered,
+    Held(Arc<Ledger>),
+    Assigned(Account),
+    Settled,
+}
+
+impl Ticket {
+    /// For items that nobody has accepted yet.
+    pub fn new(items: ItemCount, ack: Ack) -> Ticket {
+        Ticket { items, ack, stage: Stage::Offered }
+    }
+
+    /// The items it stands for.
+    pub fn items(&self) -> ItemCount {
+        self.items
+    }
+
+    /// The share in the request's answer.
+    pub fn ack(&self) -> &Ack {
+        &self.ack
+    }
+
+    /// Whether a pipeline has accepted it.
+    pub fn is_accepted(&self) -> bool {
+        !matches!(self.stage, Stage::Offered)
+    }
+
+    /// The destination's account, once it is assigned.
+    pub fn account(&self) -> Option<&Account> {
+        match &self.stage {
+            Stage::Assigned(account) => Some(account),
+            _ => None,
+        }
+    }
+
+    /// Another share of the same offer, for another pipeline.
+    pub fn share(&self) -> Ticket {
+        debug_assert!(matches!(self.stage, Stage::Offered), "only an offer can be shared");
+        Ticket::new(self.items, self.ack.clone())
+    }
+
+    /// Enters the items into a pipeline's books: `self.items()` were taken in, of which `left` are left after processors
+    /// removed the others. Does nothing but the removal on a ticket that was accepted before.
+    pub fn accept(&mut self, ledger: &Arc<Ledger>, left: ItemCount) {
+        match &self.stage {
+            Stage::Offered => {
+                ledger.accept(self.items, self.items.saturating_sub(left));
+                self.stage = Stage::Held(Arc::clone(ledger));
+            }
+            Stage::Held(ledger) => ledger.remove(self.items.saturating_sub(left)),
+            Stage::Assigned(_) | Stage::Settled => debug_assert!(false, "accepted after it was assigned"),
+        }
+        self.items = left;
+    }
+
+    /// Says that the queues in memory hold it; see [`Ack::queued`].
+    pub fn queued(&mut self) {
+        self.ack.queued();
+    }
+
+    /// Hands the items over to the destinations: one ticket for each, in the order in which the ledger names them.
+    ///
+    /// # Panics
+    ///
+    /// Where it was not accepted before: the books could not balance.
+    pub fn assign(mut self) -> Vec<Ticket> {
+        let Stage::Held(ledger) = std::mem::replace(&mut self.stage, Stage::Settled) else {
+            panic!("a ticket is assigned once, after it was accepted")
+        };
+        let ack = std::mem::replace(&mut self.ack, Ack::nobody());
+        let accounts = ledger.assign(self.items);
+        let shares = accounts
+            .into_iter()
+            .map(|account| Ticket { items: self.items, ack: ack.clone(), stage: Stage::Assigned(account) })
+            .collect();
+        ack.settle(Outcome::Delivered);
+        shares
+    }
+
+    /// Splits off the first `items` of it, in the same stage.
+    pub fn split(&mut self, items: ItemCount) -> Ticket {
+        let items = ItemCount(items.get().min(self.items.get()));
+        self.items -= items;
+        let stage = match &self.stage {
+            Stage::Offered => Stage::Offered,
+            Stage::Held(ledger) => Stage::Held(Arc::clone(ledger)),
+            Stage::Assigned(account) => Stage::Assigned(account.clone()),
+            Stage::Settled => Stage::Settled,
+        };
+        Ticket { items, ack: self.ack.clone(), stage }
+    }
+
+    /// Gives the items their outcome, in the books and to the sender.
+    pub fn settle(mut self, outcome: Outcome) {
+        self.book(&outcome);
+        std::mem::replace(&mut self.ack, Ack::nobody()).settle(outcome);
+    }
+
+    /// Refuses an offer: counted in `ledger` as refused, never as accepted.
+    pub fn refuse(self, ledger: &Ledger, failure: Failure) {
+        if !self.is_accepted() {
+            ledger.refuse(self.items, failure.reason);
+        }
+        self.settle(Outcome::Failed(failure));
+    }
+
+    fn book(&mut self, outcome: &Outcome) {
+        match std::mem::replace(&mut self.stage, Stage::Settled) {
+            Stage::Offered | Stage::Settled => {}
+            Stage::Held(ledger) => match outcome {
+                Outcome::Delivered | Outcome::Partial { .. } => ledger.remove(self.items),
+                Outcome::Failed(failure) => ledger.drop_held(self.items, failure.reason),
+            },
+            Stage::Assigned(account) => account.settle(self.items, outcome, self.ack.is_withdrawn()),
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !matches!(self.stage, Stage::Settled | Stage::Offered) {
+            self.book(&Outcome::Failed(Failure::refused(Reason::LOST, "the batch was lost inside the pipeline")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signal::Signal;
+    use std::sync::mpsc;
+
+    fn heard() -> (impl FnOnce(Outcome) + Send + 'static, mpsc::Receiver<Outcome>) {
+        let (sender, receiver) = mpsc::channel();
+        (move |outcome| sender.send(outcome).unwrap(), receiver)
+    }
+
+    fn rejected() -> Outcome {
+        Outcome::Failed(Failure::rejected(crate::Code::InvalidArgument, Reason::PERMANENT, "no"))
+    }
+
+    #[test]
+    fn the_sender_hears_the_worst_once_all_shares_are_settled() {
+        let (sink, heard) = heard();
+        let ack = Ack::new(AckMode::Exported, sink);
+        let (two, three) = (ack.clone(), ack.clone());
+        two.settle(rejected());
+        ack.settle(Outcome::Delivered);
+        assert!(heard.try_recv().is_err());
+        three.settle(Outcome::Delivered);
+        assert_eq!(heard.try_recv(), Ok(rejected()));
+        assert!(heard.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_share_dropped_without_an_outcome_asks_to_send_again() {
+        let (sink, heard) = heard();
+        let ack = Ack::new(AckMode::Queued, sink);
+        drop(ack);
+        let Ok(Outcome::Failed(failure)) = heard.try_recv() else { panic!("no failure") };
+        assert_eq!(failure.reason, Reason::LOST);
+        assert!(failure.is_retryable());
+    }
+
+    #[test]
+    fn queued_settles_only_what_was_promised() {
+        for (mode, settles) in [(AckMode::Queued, true), (AckMode::Stored, false), (AckMode::Exported, false)] {
+            let (sink, heard) = heard();
+            let mut ack = Ack::new(mode, sink);
+            ack.queued();
+            assert_eq!(heard.try_recv().is_ok(), settles, "{mode:?}");
+            ack.settle(Outcome::Delivered);
+        }
+    }
+
+    #[test]
+    fn a_withdrawn_request_tells_nobody() {
+        let (sink, heard) = heard();
+        let ack = Ack::new(AckMode::Exported, sink);
+        let withdrawal = ack.withdrawal();
+        assert!(!ack.is_withdrawn());
+        withdrawal.withdraw();
+        assert!(ack.is_withdrawn());
+        ack.settle(Outcome::Delivered);
+        assert!(heard.try_recv().is_err());
+        withdrawal.withdraw();
+    }
+
+    #[test]
+    fn the_books_balance_whatever_happens_to_a_ticket() {
+        let ledger = Ledger::new("traces", Signal::Traces, ["a", "b"]);
+        let mut ticket = Ticket::new(ItemCount(10), Ack::nobody());
+        ticket.accept(&ledger, ItemCount(8));
+        let first = ticket.split(ItemCount(3));
+        let mut shares = first.assign().into_iter();
+        shares.next().unwrap().settle(Outcome::Delivered);
+        shares.next().unwrap().settle(Outcome::Partial { rejected: ItemCount(1), message: "one".into() });
+        drop(ticket);
+        let page = ledger.page();
+        assert_eq!(page.balance(), Ok(()));
+        assert_eq!((page.accepted, page.removed), (ItemCount(10), ItemCount(2)));
+        assert_eq!(page.destinations[0].exported, ItemCount(3));
+        assert_eq!(page.destinations[1].exported, ItemCount(2));
+        assert_eq!(page.destinations[1].dropped_for(Reason::LOST), ItemCount(5));
+    }
+}

@@ -1,0 +1,260 @@
+//! Counters, gauges and histograms, and the one place where they are found again.
+//!
+//! Handles are cheap to clone and to update: one atomic addition. Only making one takes a lock.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::names::Name;
+use crate::signal::Signal;
+
+/// Label names and values, in the order in which they are shown.
+pub type Labels = Vec<(&'static str, String)>;
+
+/// All metrics of one process or of one embedded pipeline. Clones share them.
+#[derive(Clone, Default)]
+pub struct Registry(Arc<Mutex<Series>>);
+
+type Series = BTreeMap<(String, Labels), (Name, Metric)>;
+
+#[derive(Clone)]
+enum Metric {
+    Counter(Counter),
+    Gauge(Gauge),
+    Read(Arc<dyn Fn() -> f64 + Send + Sync>),
+    Histogram(Histogram),
+}
+
+/// A number that only goes up.
+#[derive(Clone, Default)]
+pub struct Counter(Arc<AtomicU64>);
+
+/// A number that goes up and down.
+#[derive(Clone, Default)]
+pub struct Gauge(Arc<AtomicU64>);
+
+/// A distribution in buckets.
+#[derive(Clone)]
+pub struct Histogram(Arc<HistogramInner>);
+
+struct HistogramInner {
+    bounds: &'static [f64],
+    counts: Vec<AtomicU64>,
+    sum_bits: AtomicU64,
+}
+
+/// Bounds for durations in seconds: 50 µs to 10 s.
+pub const DURATION_BOUNDS: &[f64] = &[
+    50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// Bounds for items in a batch: the Collector's.
+pub const ITEM_BOUNDS: &[f64] = &[
+    10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2000.0, 3000.0, 4000.0, 5000.0, 6000.0, 7000.0, 8000.0,
+    9000.0, 10_000.0, 20_000.0, 30_000.0, 50_000.0, 100_000.0,
+];
+
+/// One series at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// The name with the signal filled in.
+    pub name: String,
+    /// Its entry in the table.
+    pub entry: Name,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its value.
+    pub value: SampleValue,
+}
+
+/// A series' value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SampleValue {
+    /// Of a counter or a gauge.
+    Number(f64),
+    /// Of a histogram: bounds with the count at or below each, the count of all, their sum.
+    Histogram {
+        /// Upper bound and cumulative count.
+        buckets: Vec<(f64, u64)>,
+        /// Count of all.
+        count: u64,
+        /// Sum of all.
+        sum: f64,
+    },
+}
+
+impl Registry {
+    /// An empty one.
+    pub fn new() -> Registry {
+        Registry::default()
+    }
+
+    /// The counter of that name and those labels: the same one each time.
+    pub fn counter(&self, name: Name, signal: Option<Signal>, labels: Labels) -> Counter {
+        match self.entry(name, signal, labels, || Metric::Counter(Counter::default())) {
+            Metric::Counter(counter) => counter,
+            _ => Counter::default(),
+        }
+    }
+
+    /// The gauge of that name and those labels: the same one each time.
+    pub fn gauge(&self, name: Name, signal: Option<Signal>, labels: Labels) -> Gauge {
+        match self.entry(name, signal, labels, || Metric::Gauge(Gauge::default())) {
+            Metric::Gauge(gauge) => gauge,
+            _ => Gauge::default(),
+        }
+    }
+
+    /// A counter or gauge that is read when the metrics are. A later one of the same name and labels replaces it.
+    pub fn read(
+        &self,
+        name: Name,
+        signal: Option<Signal>,
+        labels: Labels,
+        read: impl Fn() -> f64 + Send + Sync + 'static,
+    ) {
+        let full = full_name(name, signal);
+        self.lock().insert((full, labels), (name, Metric::Read(Arc::new(read))));
+    }
+
+    /// The histogram of that name and those labels: the same one each time.
+    pub fn histogram(&self, name: Name, signal: Option<Signal>, labels: Labels, bounds: &'static [f64]) -> Histogram {
+        match self.entry(name, signal, labels, || Metric::Histogram(Histogram::new(bounds))) {
+            Metric::Histogram(histogram) => histogram,
+            _ => Histogram::new(bounds),
+        }
+    }
+
+    /// All series as they are now, ordered by name and labels.
+    pub fn samples(&self) -> Vec<Sample> {
+        let series: Vec<_> = self.lock().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        series
+            .into_iter()
+            .map(|((name, labels), (entry, metric))| {
+                let value = match metric {
+                    Metric::Counter(counter) => SampleValue::Number(counter.get() as f64),
+                    Metric::Gauge(gauge) => SampleValue::Number(gauge.get() as f64),
+                    Metric::Read(read) => SampleValue::Number(read()),
+                    Metric::Histogram(histogram) => histogram.value(),
+                };
+                Sample { name, entry, labels, value }
+            })
+            .collect()
+    }
+
+    fn entry(&self, name: Name, signal: Option<Signal>, labels: Labels, make: impl FnOnce() -> Metric) -> Metric {
+        let full = full_name(name, signal);
+        self.lock().entry((full, labels)).or_insert_with(|| (name, make())).1.clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Series> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn full_name(name: Name, signal: Option<Signal>) -> String {
+    match signal {
+        Some(signal) => name.name.replace("{signal}", signal.metric_suffix()),
+        None => name.name.to_owned(),
+    }
+}
+
+impl Counter {
+    /// Adds.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Reads.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Gauge {
+    /// Sets.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Adds.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Subtracts.
+    pub fn sub(&self, count: u64) {
+        self.0.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Reads.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Histogram {
+    fn new(bounds: &'static [f64]) -> Histogram {
+        Histogram(Arc::new(HistogramInner {
+            bounds,
+            counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+            sum_bits: AtomicU64::new(0f64.to_bits()),
+        }))
+    }
+
+    /// Records a value.
+    pub fn record(&self, value: f64) {
+        let inner = &*self.0;
+        let index = inner.bounds.partition_point(|&bound| bound < value);
+        inner.counts[index].fetch_add(1, Ordering::Relaxed);
+        let _ = inner
+            .sum_bits
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| Some((f64::from_bits(bits) + value).to_bits()));
+    }
+
+    /// Records a duration in seconds.
+    pub fn record_duration(&self, duration: Duration) {
+        self.record(duration.as_secs_f64());
+    }
+
+    fn value(&self) -> SampleValue {
+        let mut count = 0;
+        let counts: Vec<u64> = self.0.counts.iter().map(|slot| slot.load(Ordering::Relaxed)).collect();
+        let buckets = self.0.bounds.iter().zip(&counts).map(|(&bound, &slot)| {
+            count += slot;
+            (bound, count)
+        });
+        let buckets: Vec<_> = buckets.collect();
+        SampleValue::Histogram {
+            buckets,
+            count: counts.iter().sum(),
+            sum: f64::from_bits(self.0.sum_bits.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Registry({} series)", self.lock().len())
+    }
+}
+
+macro_rules! debug_as_name {
+    ($($type:ident),*) => {
+        $(impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(stringify!($type))
+            }
+        })*
+    };
+}
+
+debug_as_name!(Counter, Gauge, Histogram);

@@ -1,0 +1,1 @@
+//! Helpers for tests, ours and yours: generators, sinks, faults and contract verifiers.

@@ -1,0 +1,9 @@
+//! OTLP bytes, read and rewritten in place of decoding.
+//!
+//! | file         | purpose                                                              |
+//! |--------------|----------------------------------------------------------------------|
+//! | `reader.rs`  | varints, tags, length-delimited fields, skipping                     |
+//! | `writer.rs`  | the same in the other direction, with lengths that are patched       |
+
+pub mod reader;
+pub mod writer;

@@ -1,0 +1,1 @@
+//! The crate is laid out; its parts follow.
