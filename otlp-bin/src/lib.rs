@@ -1,1 +1,4 @@
-//! The crate is laid out; its parts follow.
+//! otlpd as a library: pipelines from a configuration, and the endpoints around them.
+#![warn(missing_docs)]
+
+pub mod admin;
