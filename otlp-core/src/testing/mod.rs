@@ -1,1 +1,4 @@
 //! Helpers for tests, ours and yours: generators, sinks, faults and contract verifiers.
+
+pub mod generate;
+pub mod random;
