@@ -228,6 +228,14 @@ impl Permit {
         self.weight = self.weight.plus(other.weight.minus(places));
         other.weight = places;
     }
+
+    /// Splits off what `weight` says, or what there is of it.
+    pub fn split(&mut self, weight: Weight) -> Permit {
+        let rest = self.weight.minus(weight);
+        let part = self.weight.minus(rest);
+        self.weight = rest;
+        Permit { space: Arc::clone(&self.space), weight: part }
+    }
 }
 
 impl Drop for Permit {
@@ -358,6 +366,18 @@ impl Room {
                 _ => {}
             }
         }
+    }
+}
+
+impl Room {
+    /// Splits off room for a part of what it was reserved for.
+    pub fn split(&mut self, weight: Weight) -> Room {
+        let part = |place: &mut Place| match place {
+            Place::Permit(permit) => Place::Permit(permit.split(weight)),
+            Place::Direct => Place::Direct,
+            Place::Dropped => Place::Dropped,
+        };
+        Room { permits: self.permits.iter_mut().map(part).collect() }
     }
 }
 
