@@ -276,6 +276,13 @@ impl Ticket {
         self.settle(Outcome::Failed(failure));
     }
 
+    /// Drops accepted items as a full queue's policy says: counted, and the sender hears OK, because the policy is not to
+    /// hold it up.
+    pub fn shed(mut self, reason: Reason) {
+        self.book(&Outcome::Failed(Failure::refused(reason, "dropped, as configured")));
+        std::mem::replace(&mut self.ack, Ack::nobody()).settle(Outcome::Delivered);
+    }
+
     fn book(&mut self, outcome: &Outcome) {
         match std::mem::replace(&mut self.stage, Stage::Settled) {
             Stage::Offered | Stage::Settled => {}
