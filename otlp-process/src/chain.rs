@@ -251,6 +251,17 @@ impl Downstream for Relay<'_> {
         }
     }
 
+    fn hold_split(&mut self, batch: &mut Batch, begins: u64) -> Result<Room, Failure> {
+        match self.room.take() {
+            Some(room) => Ok(room),
+            None => self.downstream.hold_split(batch, begins),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.downstream.is_idle()
+    }
+
     fn now(&self) -> Instant {
         self.downstream.now()
     }

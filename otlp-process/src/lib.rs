@@ -2,8 +2,8 @@
 //!
 //! # In scope
 //!
-//! The [`chain`], which runs processors one after another and works without threads, and
-//! the processors themselves, one folder each.
+//! The [`chain`], which runs processors one after another and works without threads, the [`stage`], which gives it a
+//! thread, the [`inlet`] before it, and the processors themselves, one folder each.
 //!
 //! # Out of scope
 //!
@@ -17,7 +17,10 @@
 pub mod batch;
 pub mod chain;
 pub mod error;
+pub mod inlet;
 pub mod memory_limiter;
+pub mod stage;
 
 pub use chain::Chain;
 pub use error::ConfigError;
+pub use stage::Stage;
