@@ -6,9 +6,10 @@
 //!
 //! # Limits
 //!
-//! The gate holds at most its capacity, 1000 batches by default ([`INLET_BATCHES`]). What happens then is
-//! [`WhenFull`]: `Refuse` and `Block` give the batch back, the latter with the request to hold it and try again;
-//! `DropNewest` and `DropOldest` accept it, count what they drop, and tell its sender OK.
+//! The gate holds at most its capacity, 1000 batches by default ([`INLET_BATCHES`]), and lets through what its rate
+//! allows. What happens when it is full is [`WhenFull`](otlp_core::flow::WhenFull): `Refuse` and `Block` give the batch
+//! back, the latter with the request to hold it and try again; `DropNewest` and `DropOldest` accept it, count what they
+//! drop, and tell its sender OK.
 //!
 //! # On failure
 //!
@@ -21,7 +22,10 @@ use std::time::{Duration, Instant};
 
 use otlp_core::component::{Health, Outlet, Refused};
 use otlp_core::flow::WhenFull;
-use otlp_core::flow::gate::{Admitted, Capacity, GateInlet, GateOutlet, GateState, Permit, gate};
+use otlp_core::flow::gate::{
+    Admitted, GateInlet, GateOptions, GateOutlet, GateState, NotTaken, NotTakenCause, Permit, gate_with,
+};
+use otlp_core::flow::rate::Limiter;
 use otlp_core::telemetry::ledger::Ledger;
 use otlp_core::{Ack, Batch, Clock, Code, Failure, Reason, Ticket};
 
@@ -34,44 +38,35 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// The sending side of a pipeline's gate.
 pub struct PipelineOutlet {
     outlet: GateOutlet<Batch>,
-    when_full: WhenFull,
-    /// The other side of the gate, to take out the oldest; only where that is the policy, because as long as it is held
-    /// the gate does not close.
-    oldest: Option<GateInlet<Batch>>,
     ledger: Arc<Ledger>,
+    drops: Arc<Drops>,
+}
+
+/// When the gate last dropped and when it last said so, in milliseconds from `start` and one more; 0 is never.
+struct Drops {
     clock: Clock,
     start: Instant,
-    /// When it last dropped and when it last said so, in milliseconds from `start` and one more; 0 is never.
     dropped_ms: AtomicU64,
     warned_ms: AtomicU64,
 }
 
-/// A place in a pipeline's gate, not yet taken.
-enum Place {
-    Permit(Permit),
-    /// The gate is full and drops what comes.
-    Drop,
-}
-
-/// A refusal without the batch.
-struct NoPlace {
-    failure: Failure,
-    hold: bool,
-}
-
 impl PipelineOutlet {
     /// A gate, and its receiving side for the [`crate::Stage`].
-    pub fn new(
-        capacity: Capacity,
-        when_full: WhenFull,
-        ledger: Arc<Ledger>,
-        clock: Clock,
-    ) -> (PipelineOutlet, GateInlet<Batch>) {
-        let (outlet, inlet) = gate(capacity);
-        let oldest = (when_full == WhenFull::DropOldest).then(|| inlet.clone());
-        let start = clock.now();
+    pub fn new(options: GateOptions, ledger: Arc<Ledger>) -> (PipelineOutlet, GateInlet<Batch>) {
+        let clock = options.clock.clone();
         let (dropped_ms, warned_ms) = (AtomicU64::new(0), AtomicU64::new(0));
-        (PipelineOutlet { outlet, when_full, oldest, ledger, clock, start, dropped_ms, warned_ms }, inlet)
+        let drops = Arc::new(Drops { start: clock.now(), clock, dropped_ms, warned_ms });
+        let (outlet, inlet) = gate_with(options, {
+            let (ledger, drops) = (Arc::clone(&ledger), Arc::clone(&drops));
+            move |batch: Batch| {
+                let items = batch.items();
+                let mut ticket = batch.into_ticket();
+                ticket.accept(&ledger, items);
+                ticket.shed(Reason::QUEUE_FULL);
+                drops.note(&ledger);
+            }
+        });
+        (PipelineOutlet { outlet, ledger, drops }, inlet)
     }
 
     /// How the gate fares.
@@ -79,102 +74,89 @@ impl PipelineOutlet {
         self.outlet.state()
     }
 
+    /// The gate itself.
+    pub fn gate(&self) -> &GateOutlet<Batch> {
+        &self.outlet
+    }
+
     /// Unhealthy for a minute after it dropped anything.
     pub fn health(&self) -> Health {
-        let dropped_ms = self.dropped_ms.load(Ordering::Relaxed);
-        if dropped_ms > 0 && self.now_ms() < dropped_ms + WARNING_INTERVAL.as_millis() as u64 {
+        if self.drops.lately() {
             Health::unhealthy(format!("the inlet of pipeline {} was full and drops data", self.ledger.pipeline()))
         } else {
             Health::ok()
         }
     }
 
-    fn now_ms(&self) -> u64 {
-        self.clock.now().saturating_duration_since(self.start).as_millis() as u64 + 1
-    }
-
-    fn reserve(&self, batch: &Batch) -> Result<Place, NoPlace> {
-        let weight = batch.weight();
-        loop {
-            let full = match self.outlet.try_reserve(weight) {
-                Ok(permit) => return Ok(Place::Permit(permit)),
-                Err(full) => full,
-            };
-            if full.never {
-                let failure = Failure::rejected(
-                    Code::ResourceExhausted,
-                    Reason::TOO_LARGE,
-                    "the request is larger than the pipeline's inlet",
-                );
-                return Err(NoPlace { failure, hold: false });
-            }
-            match (self.when_full, &self.oldest) {
-                (WhenFull::Refuse | WhenFull::Block, _) => {
-                    let failure = Failure::refused(Reason::QUEUE_FULL, "the pipeline's inlet is full");
-                    return Err(NoPlace { failure, hold: self.when_full == WhenFull::Block });
-                }
-                // Ends: each turn takes one out, and where none is left (all are being processed) what comes is dropped.
-                (WhenFull::DropOldest, Some(oldest)) => match oldest.try_recv() {
-                    Ok(Admitted { item, permit }) => {
-                        self.shed(item);
-                        drop(permit);
-                    }
-                    Err(_) => return Ok(Place::Drop),
-                },
-                (WhenFull::DropNewest | WhenFull::DropOldest, _) => return Ok(Place::Drop),
-            }
+    /// Reserves a place; `None` where the gate is full and is told to drop.
+    fn reserve(&self, batch: &Batch) -> Result<Option<Permit>, NotTakenCause> {
+        match self.outlet.try_reserve(batch.weight()) {
+            Ok(permit) => Ok(Some(permit)),
+            Err(full) if full.never => Err(NotTakenCause::TooLarge),
+            Err(_) => match self.outlet.when_full() {
+                WhenFull::Refuse | WhenFull::Block => Err(NotTakenCause::Full),
+                WhenFull::DropNewest | WhenFull::DropOldest => Ok(None),
+            },
         }
     }
 
-    fn hand_over(&self, batch: Batch, place: Place) -> Result<(), Refused> {
-        match place {
-            Place::Permit(permit) => self.outlet.send(batch, permit).map_err(|Admitted { item, .. }| {
-                let failure = Failure::refused(Reason::SHUTDOWN, "the pipeline has stopped");
-                self.refuse(item, NoPlace { failure, hold: false })
-            }),
-            Place::Drop => {
-                self.shed(batch);
-                Ok(())
-            }
-        }
+    fn ask_rate(&self, batch: &Batch) -> Result<(), NotTakenCause> {
+        let Some(limiter) = self.outlet.limiter() else { return Ok(()) };
+        limiter.try_take(batch.weight()).map_err(|retry_after| NotTakenCause::RateLimited { retry_after })
     }
 
     /// Gives a batch back. One that is to be held comes again, so only the others are counted.
-    fn refuse(&self, batch: Batch, NoPlace { failure, hold }: NoPlace) -> Refused {
+    fn refused(&self, batch: Batch, cause: NotTakenCause) -> Refused {
+        let failure = match cause {
+            NotTakenCause::Full => Failure::refused(Reason::QUEUE_FULL, "the pipeline's inlet is full"),
+            NotTakenCause::TooLarge => {
+                let message = "the request is larger than the pipeline's inlet";
+                Failure::rejected(Code::ResourceExhausted, Reason::TOO_LARGE, message)
+            }
+            NotTakenCause::RateLimited { retry_after } => Limiter::failure(retry_after),
+            NotTakenCause::Closed => Failure::refused(Reason::SHUTDOWN, "the pipeline has stopped"),
+        };
+        let hold = cause == NotTakenCause::Full && self.outlet.when_full() == WhenFull::Block;
         if !hold {
             Ticket::new(batch.items(), Ack::nobody()).refuse(&self.ledger, failure.clone());
         }
         Refused { batch: Box::new(batch), failure, hold }
     }
+}
 
-    fn shed(&self, batch: Batch) {
-        let items = batch.items();
-        let mut ticket = batch.into_ticket();
-        ticket.accept(&self.ledger, items);
-        ticket.shed(Reason::QUEUE_FULL);
+impl Outlet for PipelineOutlet {
+    fn try_send(&self, batch: Batch) -> Result<(), Refused> {
+        let weight = batch.weight();
+        self.outlet.offer(batch, weight).map_err(|NotTaken { item, cause }| self.refused(item, cause))
+    }
+}
+
+impl Drops {
+    fn now_ms(&self) -> u64 {
+        self.clock.now().saturating_duration_since(self.start).as_millis() as u64 + 1
+    }
+
+    fn lately(&self) -> bool {
+        let dropped_ms = self.dropped_ms.load(Ordering::Relaxed);
+        dropped_ms > 0 && self.now_ms() < dropped_ms + WARNING_INTERVAL.as_millis() as u64
+    }
+
+    fn note(&self, ledger: &Ledger) {
         let now_ms = self.now_ms();
         self.dropped_ms.store(now_ms, Ordering::Relaxed);
         let warned_ms = self.warned_ms.load(Ordering::Relaxed);
         if (warned_ms == 0 || now_ms >= warned_ms + WARNING_INTERVAL.as_millis() as u64)
             && self.warned_ms.compare_exchange(warned_ms, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
-            log::error!("the inlet of pipeline {} is full and drops data, as configured", self.ledger.pipeline());
-        }
-    }
-}
-
-impl Outlet for PipelineOutlet {
-    fn try_send(&self, batch: Batch) -> Result<(), Refused> {
-        match self.reserve(&batch) {
-            Ok(place) => self.hand_over(batch, place),
-            Err(no_place) => Err(self.refuse(batch, no_place)),
+            log::error!("the inlet of pipeline {} is full and drops data, as configured", ledger.pipeline());
         }
     }
 }
 
 /// One batch for several pipelines, admitted by all of them or by none: the sender hears when all have an outcome.
 ///
-/// Each pipeline gets a share of the same bytes; nothing is copied.
+/// Each pipeline gets a share of the same bytes; nothing is copied. Where one pipeline's rate refuses, what the others'
+/// rates let through already is used up.
 pub struct Tee(Vec<Arc<PipelineOutlet>>);
 
 impl Tee {
@@ -186,18 +168,30 @@ impl Tee {
 
 impl Outlet for Tee {
     fn try_send(&self, batch: Batch) -> Result<(), Refused> {
-        let mut places = Vec::with_capacity(self.0.len());
+        let mut permits = Vec::with_capacity(self.0.len());
         for outlet in &self.0 {
             match outlet.reserve(&batch) {
-                Ok(place) => places.push(place),
-                Err(no_place) => return Err(outlet.refuse(batch, no_place)),
+                Ok(permit) => permits.push(permit),
+                Err(cause) => return Err(outlet.refused(batch, cause)),
+            }
+        }
+        for outlet in &self.0 {
+            if let Err(cause) = outlet.ask_rate(&batch) {
+                return Err(outlet.refused(batch, cause));
             }
         }
         // All shares are made before any is handed over: the request cannot be answered while one is missing.
         let mut shares: Vec<Batch> = (1..self.0.len()).map(|_| batch.share()).collect();
         shares.push(batch);
-        for ((outlet, place), share) in self.0.iter().zip(places).zip(shares) {
-            if let Err(refused) = outlet.hand_over(share, place) {
+        for ((outlet, permit), share) in self.0.iter().zip(permits).zip(shares) {
+            let sent = match permit {
+                Some(permit) => outlet
+                    .outlet
+                    .send(share, permit)
+                    .map_err(|Admitted { item, .. }| outlet.refused(item, NotTakenCause::Closed)),
+                None => outlet.try_send(share),
+            };
+            if let Err(refused) = sent {
                 // That pipeline has ended; the others have theirs. The share's outcome reaches the sender.
                 refused.batch.settle(refused.failure.into());
             }
@@ -210,7 +204,6 @@ impl fmt::Debug for PipelineOutlet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PipelineOutlet")
             .field("pipeline", &self.ledger.pipeline())
-            .field("when_full", &self.when_full)
             .field("gate", &self.outlet.state())
             .finish_non_exhaustive()
     }
@@ -226,6 +219,8 @@ impl fmt::Debug for Tee {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use otlp_core::flow::gate::Capacity;
+    use otlp_core::flow::rate::{RateLimit, RateUnit};
     use otlp_core::{AckMode, ItemCount, Outcome, Signal};
 
     const TWO: Capacity = Capacity { requests: Some(2), items: Some(100), bytes: None };
@@ -236,7 +231,8 @@ mod tests {
 
     fn outlet(when_full: WhenFull) -> (PipelineOutlet, GateInlet<Batch>, Arc<Ledger>) {
         let ledger = Ledger::new("logs", Signal::Logs, ["a", "b"]);
-        let (outlet, inlet) = PipelineOutlet::new(TWO, when_full, Arc::clone(&ledger), Clock::simulated());
+        let options = GateOptions { capacity: TWO, when_full, clock: Clock::simulated(), rate: None };
+        let (outlet, inlet) = PipelineOutlet::new(options, Arc::clone(&ledger));
         (outlet, inlet, ledger)
     }
 
@@ -315,5 +311,31 @@ mod tests {
         assert_eq!(refused.batch.items(), ItemCount(7));
         assert_eq!((one_inlet.len(), one.state().held.requests), (0, 0), "no place is kept");
         assert_eq!(two_ledger.page().refused[&Reason::QUEUE_FULL], ItemCount(7));
+    }
+
+    #[test]
+    fn a_rate_refuses_and_says_when_to_come_back() {
+        let clock = Clock::simulated();
+        let ledger = Ledger::new("logs", Signal::Logs, ["a"]);
+        let rate = RateLimit { capacity: Some(10), ..RateLimit::per_second(RateUnit::Items, 10) };
+        let options = GateOptions {
+            capacity: Capacity { requests: Some(100), ..Capacity::default() },
+            rate: Some(rate),
+            when_full: WhenFull::Refuse,
+            clock: clock.clone(),
+        };
+        let (outlet, inlet) = PipelineOutlet::new(options, Arc::clone(&ledger));
+        let outlet = Arc::new(outlet);
+        let tee = Tee::new(vec![Arc::clone(&outlet)]);
+        outlet.try_send(batch(10)).unwrap();
+        for outlet in [&*outlet as &dyn Outlet, &tee] {
+            let refused = outlet.try_send(batch(5)).unwrap_err();
+            assert_eq!((refused.failure.reason, refused.failure.code), (Reason::RATE_LIMIT, Code::ResourceExhausted));
+            assert_eq!(refused.failure.retry, otlp_core::Retry::After(Duration::from_millis(500)));
+        }
+        clock.advance(Duration::from_millis(500));
+        tee.try_send(batch(5)).unwrap();
+        assert_eq!((inlet.len(), outlet.state().held.items), (2, 15));
+        assert_eq!(ledger.page().refused[&Reason::RATE_LIMIT], ItemCount(10));
     }
 }

@@ -5,8 +5,7 @@ use std::sync::{Condvar, Mutex as StdMutex};
 use bytes::Bytes;
 use crossbeam_channel::unbounded;
 use otlp_core::component::{Downstream, HealthState, Outlet, Processor, Refused, Transform};
-use otlp_core::flow::WhenFull;
-use otlp_core::flow::gate::{Capacity, GateOutlet, Place, Room, Weight, gate};
+use otlp_core::flow::gate::{Capacity, GateOptions, GateOutlet, Place, Room, Weight, gate};
 use otlp_core::{Ack, AckMode, Group, ItemCount, Outcome, Signal};
 use proptest::prelude::*;
 
@@ -305,7 +304,7 @@ struct Running {
 fn running(chain: Vec<Box<dyn Processor>>, threads: usize, max_concurrent: usize, before: Vec<Batch>) -> Running {
     let (ledger, clock) = (ledger(), Clock::system());
     let capacity = Capacity { requests: Some(1000), ..Capacity::default() };
-    let (outlet, inlet) = PipelineOutlet::new(capacity, WhenFull::Refuse, Arc::clone(&ledger), clock.clone());
+    let (outlet, inlet) = PipelineOutlet::new(GateOptions { capacity, ..GateOptions::default() }, Arc::clone(&ledger));
     for batch in before {
         outlet.try_send(batch).unwrap();
     }
@@ -399,12 +398,8 @@ fn what_is_in_the_inlet_and_in_the_processors_leaves_at_the_stop() {
 fn after_the_deadline_what_was_not_begun_is_refused() {
     let crowd = Arc::new(Crowd { expected: 2, ..Crowd::default() });
     // One thread, so that the second never comes until the test stands in for it.
-    let (outlet, inlet) = PipelineOutlet::new(
-        Capacity { requests: Some(1000), ..Capacity::default() },
-        WhenFull::Refuse,
-        ledger(),
-        Clock::system(),
-    );
+    let capacity = Capacity { requests: Some(1000), ..Capacity::default() };
+    let (outlet, inlet) = PipelineOutlet::new(GateOptions { capacity, ..GateOptions::default() }, ledger());
     let ledger = ledger();
     let queues = Queues::new(2, Capacity::default());
     let mut stage = Stage::start(StageOptions {
