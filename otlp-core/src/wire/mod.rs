@@ -4,6 +4,8 @@
 //! |--------------|----------------------------------------------------------------------|
 //! | `reader.rs`  | varints, tags, length-delimited fields, skipping                     |
 //! | `writer.rs`  | the same in the other direction, with lengths that are patched       |
+//! | `view/`      | zero-copy views of every message                                     |
 
 pub mod reader;
+pub mod view;
 pub mod writer;
