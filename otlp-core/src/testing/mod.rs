@@ -1,4 +1,5 @@
 //! Helpers for tests, ours and yours: generators, sinks, faults and contract verifiers.
 
 pub mod generate;
+pub mod mutate;
 pub mod random;
