@@ -3,6 +3,7 @@
 //! `OTLPD_CASES` sets how many requests each test looks at (default 100 000). A failure names the case; the same
 //! number gives the same bytes.
 
+mod items;
 mod normalize;
 mod support;
 mod validate;
