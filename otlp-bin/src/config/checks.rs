@@ -99,7 +99,7 @@ pub(super) fn http_server(section: &Section, checker: &mut Checker<'_>) {
 
 pub(super) fn otlp_grpc(section: &Section, checker: &mut Checker<'_>) {
     let target = section.str("endpoint");
-    if target.trim().is_empty() && target.is_empty() {
+    if target.is_empty() {
         checker.error(section, "endpoint", "must be given: host:port");
     } else if let Err(message) = endpoint::grpc_target(target) {
         checker.error(section, "endpoint", message);
@@ -337,9 +337,6 @@ pub(super) fn file(section: &Section, checker: &mut Checker<'_>) {
         format!("expected zstd or nothing, got {compression:?}"),
     );
     checker.require(section.nanoseconds("flush_interval") >= 0, section, "flush_interval", "must not be negative");
-    if section.given("flush_interval") && section.nanoseconds("flush_interval") == 0 {
-        checker.error(section, "flush_interval", "must be above 0");
-    }
     if section.bool("append") {
         checker.require(section.sub("rotation").is_none(), section, "append", "cannot be combined with rotation");
         checker.require(compression.is_empty(), section, "append", "cannot be combined with compression");
@@ -448,7 +445,7 @@ fn check_action(section: &Section, checker: &mut Checker<'_>) {
     }
     for key in ["value", "default_value"] {
         let value = section.value(key);
-        if matches!(value.value, Value::Time(_)) && value.expanded.is_none() {
+        if matches!(value.value, Value::Time(_)) {
             checker.error(section, key, "a date is no attribute value; write it in quotes");
         }
     }

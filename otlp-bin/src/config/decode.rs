@@ -7,7 +7,7 @@ use super::id::Id;
 use super::node::{Entry, Map, Node, Place, Value};
 use super::report::{Diagnostic, suggestion};
 use super::scalar;
-use super::schema::{Block, Default, Field, Kind, Unknown};
+use super::schema::{Block, Default, Field, Kind, Presence, Unknown};
 use super::section::{Secret, Section, Slot, Typed};
 
 /// Collects what checking finds.
@@ -142,8 +142,8 @@ impl Decoder {
     fn absent(&mut self, field: &Field, place: &Place, path: &str) -> Typed {
         let nothing = Node::new(Value::Null, place.clone());
         match field.kind {
-            Kind::Optional(_, false) => Typed::Block(None),
-            Kind::Optional(block, true) | Kind::Block(block) => {
+            Kind::Optional(_, Presence::ByKey | Presence::ByContent) => Typed::Block(None),
+            Kind::Optional(block, Presence::On) | Kind::Block(block) => {
                 Typed::Block(Some(self.block(&nothing, block, path, false)))
             }
             _ => default(field, place),
@@ -153,6 +153,7 @@ impl Decoder {
     fn value(&mut self, node: &Node, field: &'static Field, path: &str) -> Typed {
         if matches!(node.value, Value::Null) {
             return match field.kind {
+                Kind::Optional(_, Presence::ByContent) => Typed::Block(None),
                 Kind::Optional(block, _) | Kind::Block(block) => {
                     Typed::Block(Some(self.block(&Node { expanded: None, ..node.clone() }, block, path, false)))
                 }
@@ -276,6 +277,10 @@ fn within(value: i64, max: i64) -> Result<Typed, String> {
     if (0..=max).contains(&value) { Ok(Typed::Int(value)) } else { Err(format!("expected 0 to {max}, got {value}")) }
 }
 
+fn words(levels: &[(&'static str, i64)]) -> Vec<&'static str> {
+    levels.iter().map(|(word, _)| *word).collect()
+}
+
 fn choice(text: &str, words: &[&str], wanted: &str) -> Result<Typed, String> {
     if words.contains(&wanted) {
         return Ok(Typed::Str(wanted.to_owned()));
@@ -315,6 +320,16 @@ fn scalar_value(node: &Node, kind: Kind) -> Result<Typed, String> {
             let text = text(node)?;
             choice(&text, words, &text.to_lowercase())?
         }
+        Kind::Level(levels) => match &node.value {
+            Value::Int(number) => match levels.iter().find(|(_, level)| i128::from(*level) == *number) {
+                Some((word, _)) => Typed::Str((*word).to_owned()),
+                None => return Err(format!("expected one of {}, got {number}", words(levels).join(", "))),
+            },
+            _ => {
+                let text = text(node)?;
+                choice(&text, &words(levels), &text.to_lowercase())?
+            }
+        },
         Kind::Strings => Typed::Strings(match &node.value {
             Value::List(items) => items.iter().map(text).collect::<Result<_, _>>()?,
             Value::Str(text) if text.is_empty() => Vec::new(),
@@ -323,7 +338,7 @@ fn scalar_value(node: &Node, kind: Kind) -> Result<Typed, String> {
         }),
         Kind::Id => Typed::Id(Some(Id::parse(&text(node)?)?)),
         Kind::AnyMap if node.as_map().is_none() => return Err(format!("expected a map, got {}", node.what())),
-        Kind::Any | Kind::AnyMap => Typed::Any(node.clone()),
+        Kind::Any | Kind::AnyMap | Kind::Hidden => Typed::Any(node.clone()),
         // The decoder has taken these.
         Kind::Ids | Kind::Secrets | Kind::Block(_) | Kind::Optional(..) | Kind::Blocks(_) => {
             return Err("unexpected".to_owned());
@@ -342,7 +357,7 @@ fn default(field: &Field, place: &Place) -> Typed {
             Default::Float(value) => value,
             _ => 0.0,
         }),
-        Kind::Str | Kind::Choice(_) | Kind::ChoiceAnyCase(_) => Typed::Str(match field.default {
+        Kind::Str | Kind::Choice(_) | Kind::ChoiceAnyCase(_) | Kind::Level(_) => Typed::Str(match field.default {
             Default::Text(text) => text.to_owned(),
             _ => String::new(),
         }),
@@ -358,7 +373,7 @@ fn default(field: &Field, place: &Place) -> Typed {
         Kind::Id => Typed::Id(None),
         Kind::Ids => Typed::Ids(Vec::new()),
         Kind::Secrets => Typed::Secrets(Vec::new()),
-        Kind::Any | Kind::AnyMap => Typed::Any(Node::new(Value::Null, place.clone())),
+        Kind::Any | Kind::AnyMap | Kind::Hidden => Typed::Any(Node::new(Value::Null, place.clone())),
         Kind::Block(_) | Kind::Optional(..) => Typed::Block(None),
         Kind::Blocks(_) => Typed::Blocks(Vec::new()),
     }

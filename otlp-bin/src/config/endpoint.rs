@@ -1,8 +1,8 @@
 //! What the Collector takes for an endpoint at load: gRPC targets and URLs as Go reads them.
 
-/// `host:port`, with http(s):// or dns:// before it; `unix:` targets pass unread.
+/// `host:port`, with http(s):// or dns:// before it; `unix://` targets pass unread.
 pub(super) fn grpc_target(target: &str) -> Result<(), String> {
-    if target.starts_with("unix:") {
+    if target.starts_with("unix://") {
         return Ok(());
     }
     let address = ["http://", "https://", "dns:///", "dns://"]
@@ -81,7 +81,8 @@ fn host_fits(host: &str) -> bool {
         None => port.is_empty(),
     };
     let allowed = |c: char| !c.is_ascii() || c.is_ascii_alphanumeric() || "-_.~!$&'()*+,;=:[]<>\"%".contains(c);
-    port_fits && name.chars().all(allowed)
+    let bare = host.len() == name.len() + port.len();
+    port_fits && !(bare && name.contains(':')) && name.chars().all(allowed)
 }
 
 /// Every `%` is followed by two hexadecimal digits.

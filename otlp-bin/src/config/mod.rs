@@ -32,13 +32,16 @@ mod tables;
 mod topology;
 mod yaml;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 pub use decode::Checker;
 pub use id::Id;
 pub use node::{Entry, Map, Node, Place, Value};
 pub use report::{Diagnostic, Report, Severity};
-pub use schema::{Block, Component, Default, Field, Kind, Role, Unknown};
+pub use schema::{Block, Component, Default, Field, Kind, Presence, Role, Unknown};
 pub use section::{REDACTED, Secret, Section};
 pub use source::{BUILT_IN, Sources};
 pub use tables::{COMPONENTS, component};
@@ -68,7 +71,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, Report> {
             return Err(Report::new(errors));
         }
     };
-    let whole = Place::whole(&Arc::from(sources.names().join(", ")));
+    // Where something is missing there is no line; a single source is at least a place to look at.
+    let names = sources.names();
+    let line = u32::from(names.len() == 1);
+    let whole = Place { line, column: line, ..Place::whole(&Arc::from(names.join(", "))) };
     let tree = topology::resolve(&map, &whole, &mut diagnostics);
     report::sort(&mut diagnostics);
     if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {

@@ -63,7 +63,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Why a configuration cannot be used: every error and warning, in the order of the sources' lines.
+/// Why a configuration cannot be used: every error, then every warning, in the order of the sources' lines.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// At least one of them is an error.
@@ -102,9 +102,10 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
-/// By source and line; findings without a place last.
+/// Errors first, each kind by source and line; findings without a place last.
 pub(super) fn sort(diagnostics: &mut Vec<Diagnostic>) {
-    diagnostics.sort_by(|a, b| (a.place.is_none(), &a.place).cmp(&(b.place.is_none(), &b.place)));
+    let key = |diagnostic: &Diagnostic| (diagnostic.severity, diagnostic.place.is_none(), diagnostic.place.clone());
+    diagnostics.sort_by_cached_key(key);
     diagnostics.dedup();
 }
 

@@ -30,6 +30,8 @@ pub enum Kind {
     ChoiceAnyCase(&'static [&'static str]),
     /// A list of texts; one text is a list of one (split at commas).
     Strings,
+    /// One of these words in any letter case, or its number.
+    Level(&'static [(&'static str, i64)]),
     /// A component's id; nothing means none.
     Id,
     /// A list of component ids, and nothing but a list.
@@ -42,11 +44,23 @@ pub enum Kind {
     AnyMap,
     /// A block that is always there, with its defaults.
     Block(&'static Block),
-    /// A block that may be off. `on`: whether it is there without its key. Its key turns it on, even with nothing
-    /// under it; `enabled: false` turns it off, and its other keys are still decoded.
-    Optional(&'static Block, bool),
+    /// Anything, and printed as `[REDACTED]`: what no table describes may hold secrets.
+    Hidden,
+    /// A block that may be off; `enabled: false` turns it off, and its other keys are still decoded.
+    Optional(&'static Block, Presence),
     /// A list of blocks.
     Blocks(&'static Block),
+}
+
+/// When an optional block is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Without its key too.
+    On,
+    /// Once its key is there, even with nothing under it.
+    ByKey,
+    /// Once there is something under its key.
+    ByContent,
 }
 
 /// A key's default.

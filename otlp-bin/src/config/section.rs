@@ -8,7 +8,7 @@ use super::id::Id;
 use super::node::{Entry, Map, Node, Place, Value};
 use super::report::Diagnostic;
 use super::scalar;
-use super::schema::{Block, Kind};
+use super::schema::{Block, Kind, Presence};
 
 /// Text that is never shown: [`fmt::Debug`] and `print-config` write `[REDACTED]`.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -300,9 +300,12 @@ impl Slot {
             Typed::Bool(value) => Value::Bool(*value),
             Typed::Int(value) => Value::Int((*value).into()),
             Typed::Float(value) => Value::Float(*value),
+            // Without a default there is no word or list that could be given in the place of none.
+            Typed::Str(value) if value.is_empty() && !self.given => return None,
             Typed::Str(value) => Value::Str(value.clone()),
             Typed::Secret(secret) => hidden(secret),
             Typed::Nanoseconds(value) => Value::Str(scalar::show_duration(*value)),
+            Typed::Strings(items) if items.is_empty() && !self.given => return None,
             Typed::Strings(items) => Value::List(items.iter().map(|item| node(Value::Str(item.clone()))).collect()),
             Typed::Id(id) => Value::Str(id.as_ref()?.to_string()),
             Typed::Ids(ids) => Value::List(ids.iter().map(|(id, _)| node(Value::Str(id.to_string()))).collect()),
@@ -319,10 +322,16 @@ impl Slot {
                 debug_assert!(matches!(any.value, Value::Null));
                 return None;
             }
-            // What no table describes may hold anything, secrets too.
-            Typed::Any(_) if redact && matches!(kind, Some(Kind::AnyMap)) => Value::Str(REDACTED.to_owned()),
+            Typed::Any(_) if redact && matches!(kind, Some(Kind::Hidden)) => Value::Str(REDACTED.to_owned()),
             Typed::Any(any) => any.value.clone(),
-            Typed::Block(section) => section.as_ref()?.to_node(redact).value,
+            Typed::Block(Some(section)) => section.to_node(redact).value,
+            Typed::Block(None) if matches!(kind, Some(Kind::Optional(_, Presence::On))) => {
+                let mut map = Map::default();
+                let value = node(Value::Bool(false));
+                map.insert(Entry { key: "enabled".to_owned(), place: self.place.clone(), value });
+                Value::Map(map)
+            }
+            Typed::Block(None) => return None,
             Typed::Blocks(sections) if sections.is_empty() => return None,
             Typed::Blocks(sections) => Value::List(sections.iter().map(|section| section.to_node(redact)).collect()),
         })

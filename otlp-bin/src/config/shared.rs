@@ -1,7 +1,7 @@
 //! Tables that several components share: TLS, HTTP and gRPC on both sides, queue, retry, rate limits.
 
 use super::checks;
-use super::schema::{Block, Default, Field, Kind, Unknown, block, field, zero};
+use super::schema::{Block, Default, Field, Kind, Presence, Unknown, block, field, zero};
 
 const TRANSPORTS: &[&str] =
     &["tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "ip", "ip4", "ip6", "unix", "unixgram", "unixpacket", "npipe", ""];
@@ -52,13 +52,13 @@ const LISTEN: &[Field] =
 
 /// Everything of a gRPC server but its endpoint.
 pub(super) const GRPC_SERVER: &[Field] = &[
-    zero("tls", Kind::Optional(&TLS_SERVER, false)),
+    zero("tls", Kind::Optional(&TLS_SERVER, Presence::ByContent)),
     field("max_recv_msg_size_mib", Kind::Int, Default::Int(64)),
     field("max_concurrent_streams", Kind::Uint32, Default::Int(100)),
     field("read_buffer_size", Kind::Int, Default::Int(524_288)),
     zero("write_buffer_size", Kind::Int),
-    zero("keepalive", Kind::Optional(&KEEPALIVE_SERVER, false)),
-    zero("auth", Kind::Optional(&AUTH, false)),
+    zero("keepalive", Kind::Optional(&KEEPALIVE_SERVER, Presence::ByKey)),
+    zero("auth", Kind::Optional(&AUTH, Presence::ByContent)),
     zero("include_metadata", Kind::Bool),
     zero("middlewares", Kind::Blocks(&MIDDLEWARE)),
     LISTEN[0],
@@ -66,8 +66,8 @@ pub(super) const GRPC_SERVER: &[Field] = &[
 ];
 
 static KEEPALIVE_SERVER: Block = block(&[&[
-    zero("server_parameters", Kind::Optional(&SERVER_PARAMETERS, false)),
-    zero("enforcement_policy", Kind::Optional(&ENFORCEMENT_POLICY, false)),
+    zero("server_parameters", Kind::Optional(&SERVER_PARAMETERS, Presence::ByKey)),
+    zero("enforcement_policy", Kind::Optional(&ENFORCEMENT_POLICY, Presence::ByKey)),
 ]]);
 static SERVER_PARAMETERS: Block = block(&[&[
     zero("max_connection_idle", Kind::Duration),
@@ -81,9 +81,9 @@ static ENFORCEMENT_POLICY: Block =
 
 /// Everything of an HTTP server but its endpoint.
 pub(super) const HTTP_SERVER: &[Field] = &[
-    zero("tls", Kind::Optional(&TLS_SERVER, false)),
-    zero("cors", Kind::Optional(&CORS, false)),
-    zero("auth", Kind::Optional(&AUTH_SERVER, false)),
+    zero("tls", Kind::Optional(&TLS_SERVER, Presence::ByContent)),
+    zero("cors", Kind::Optional(&CORS, Presence::ByContent)),
+    zero("auth", Kind::Optional(&AUTH_SERVER, Presence::ByContent)),
     field("max_request_body_size", Kind::Int, Default::Int(64 << 20)),
     zero("include_metadata", Kind::Bool),
     zero("response_headers", Kind::Secrets),
@@ -97,7 +97,7 @@ pub(super) const HTTP_SERVER: &[Field] = &[
     zero("write_timeout", Kind::Duration),
     field("idle_timeout", Kind::Duration, Default::Text("60s")),
     field("keep_alives_enabled", Kind::Bool, Default::Bool(true)),
-    zero("keepalive", Kind::Optional(&KEEPALIVE_HTTP_SERVER, false)),
+    zero("keepalive", Kind::Optional(&KEEPALIVE_HTTP_SERVER, Presence::ByKey)),
     zero("middlewares", Kind::Blocks(&MIDDLEWARE)),
     LISTEN[0],
     LISTEN[1],
@@ -120,7 +120,7 @@ pub(super) const HTTP_CLIENT: &[Field] = &[
     zero("write_buffer_size", Kind::Int),
     zero("timeout", Kind::Duration),
     zero("headers", Kind::Secrets),
-    zero("auth", Kind::Optional(&AUTH, false)),
+    zero("auth", Kind::Optional(&AUTH, Presence::ByContent)),
     field("compression", Kind::Choice(COMPRESSIONS), Default::Text("gzip")),
     zero("compression_params", Kind::Block(&COMPRESSION_PARAMS)),
     field("max_idle_conns", Kind::Int, Default::Int(100)),
@@ -131,8 +131,8 @@ pub(super) const HTTP_CLIENT: &[Field] = &[
     field("force_attempt_http2", Kind::Bool, Default::Bool(true)),
     zero("http2_read_idle_timeout", Kind::Duration),
     zero("http2_ping_timeout", Kind::Duration),
-    zero("cookies", Kind::Optional(&COOKIES, false)),
-    zero("keepalive", Kind::Optional(&KEEPALIVE_HTTP_CLIENT, false)),
+    zero("cookies", Kind::Optional(&COOKIES, Presence::ByKey)),
+    zero("keepalive", Kind::Optional(&KEEPALIVE_HTTP_CLIENT, Presence::ByKey)),
     zero("middlewares", Kind::Blocks(&MIDDLEWARE)),
 ];
 
@@ -149,7 +149,7 @@ pub(super) const GRPC_CLIENT: &[Field] = &[
     zero("endpoint", Kind::Str),
     field("compression", Kind::Choice(COMPRESSIONS), Default::Text("gzip")),
     zero("tls", Kind::Block(&TLS_CLIENT)),
-    zero("keepalive", Kind::Optional(&KEEPALIVE_CLIENT, false)),
+    zero("keepalive", Kind::Optional(&KEEPALIVE_CLIENT, Presence::ByKey)),
     zero("read_buffer_size", Kind::Int),
     zero("write_buffer_size", Kind::Int),
     zero("wait_for_ready", Kind::Bool),
@@ -157,7 +157,7 @@ pub(super) const GRPC_CLIENT: &[Field] = &[
     zero("user_agent", Kind::Str),
     field("balancer_name", Kind::Str, Default::Text("round_robin")),
     zero("authority", Kind::Str),
-    zero("auth", Kind::Optional(&AUTH, false)),
+    zero("auth", Kind::Optional(&AUTH, Presence::ByContent)),
     zero("middlewares", Kind::Blocks(&MIDDLEWARE)),
 ];
 
@@ -191,7 +191,7 @@ pub(super) static QUEUE: Block = Block {
         zero("block_on_overflow", Kind::Bool),
         zero("wait_for_result", Kind::Bool),
         zero("storage", Kind::Id),
-        zero("batch", Kind::Optional(&QUEUE_BATCH, false)),
+        zero("batch", Kind::Optional(&QUEUE_BATCH, Presence::ByKey)),
     ]])
 };
 
@@ -219,7 +219,7 @@ static PARTITION: Block = Block {
 pub(super) const OURS_OF_EXPORTERS: &[Field] = &[
     // Empty: refuse with one destination, drop_newest with several.
     zero("when_full", Kind::Choice(&["refuse", "drop_newest", "drop_oldest", "block"])),
-    zero("rate_limit", Kind::Optional(&RATE_LIMIT, false)),
+    zero("rate_limit", Kind::Optional(&RATE_LIMIT, Presence::ByKey)),
 ];
 
 /// Ours, at a receiver, a pipeline's inlet and an exporter.

@@ -3,7 +3,7 @@
 use otlp_core::Signal;
 
 use super::checks;
-use super::schema::{Block, Component, Default, Field, Kind, Role, Unknown, block, field, idle, zero};
+use super::schema::{Block, Component, Default, Field, Kind, Presence, Role, Unknown, block, field, idle, zero};
 use super::shared::{
     GRPC_CLIENT, GRPC_SERVER, HTTP_CLIENT, HTTP_SERVER, OURS_OF_EXPORTERS, QUEUE, RATE_LIMIT, RETRY_LAX, RETRY_STRICT,
 };
@@ -116,15 +116,15 @@ static OTLP_RECEIVER: Block = Block {
         // Ours. Empty: what the pipelines' exporters promise (exported, stored or queued).
         zero("acknowledge", Kind::Choice(&["queued", "stored", "exported"])),
         field("acknowledge_timeout", Kind::Duration, Default::Text("8s")),
-        zero("rate_limit", Kind::Optional(&RATE_LIMIT, false)),
+        zero("rate_limit", Kind::Optional(&RATE_LIMIT, Presence::ByKey)),
     ]])
 };
 
 static PROTOCOLS: Block = Block {
     removed: &[("thrift", "otlpd speaks OTLP: grpc and http")],
     ..block(&[&[
-        zero("grpc", Kind::Optional(&OTLP_RECEIVER_GRPC, false)),
-        zero("http", Kind::Optional(&OTLP_RECEIVER_HTTP, false)),
+        zero("grpc", Kind::Optional(&OTLP_RECEIVER_GRPC, Presence::ByKey)),
+        zero("http", Kind::Optional(&OTLP_RECEIVER_HTTP, Presence::ByKey)),
     ]])
 };
 
@@ -178,8 +178,8 @@ static ATTRIBUTES: Block = Block {
     check: Some(|section, checker| checks::actions_given(section, "actions", checker)),
     ..block(&[&[
         zero("actions", Kind::Blocks(&ACTION)),
-        zero("include", Kind::Optional(&MATCH, false)),
-        zero("exclude", Kind::Optional(&MATCH, false)),
+        zero("include", Kind::Optional(&MATCH, Presence::ByContent)),
+        zero("exclude", Kind::Optional(&MATCH, Presence::ByContent)),
     ]])
 };
 
@@ -202,13 +202,13 @@ static ACTION: Block = block(&[&[
 
 static MATCH: Block = block(&[&[
     zero("match_type", Kind::Str),
-    zero("regexp", Kind::Optional(&REGEXP, false)),
+    zero("regexp", Kind::Optional(&REGEXP, Presence::ByContent)),
     zero("services", Kind::Strings),
     zero("span_names", Kind::Strings),
     zero("span_kinds", Kind::Strings),
     zero("log_bodies", Kind::Strings),
     zero("log_severity_texts", Kind::Strings),
-    zero("log_severity_number", Kind::Optional(&SEVERITY, false)),
+    zero("log_severity_number", Kind::Optional(&SEVERITY, Presence::ByContent)),
     zero("metric_names", Kind::Strings),
     zero("attributes", Kind::Blocks(&KEY_VALUE)),
     zero("resources", Kind::Blocks(&KEY_VALUE)),
@@ -236,7 +236,7 @@ static OTLP_GRPC: Block = Block {
         GRPC_CLIENT,
         &[
             field("timeout", Kind::Duration, Default::Text("5s")),
-            zero("sending_queue", Kind::Optional(&QUEUE, true)),
+            zero("sending_queue", Kind::Optional(&QUEUE, Presence::On)),
             zero("retry_on_failure", Kind::Block(&RETRY_STRICT)),
         ],
         OURS_OF_EXPORTERS,
@@ -258,7 +258,10 @@ static OTLP_HTTP: Block = Block {
             field("write_buffer_size", Kind::Int, Default::Int(524_288)),
         ],
         HTTP_CLIENT,
-        &[zero("sending_queue", Kind::Optional(&QUEUE, true)), zero("retry_on_failure", Kind::Block(&RETRY_LAX))],
+        &[
+            zero("sending_queue", Kind::Optional(&QUEUE, Presence::On)),
+            zero("retry_on_failure", Kind::Block(&RETRY_LAX)),
+        ],
         OURS_OF_EXPORTERS,
     ])
 };
@@ -268,12 +271,12 @@ static DEBUG: Block = Block {
     check: Some(checks::debug),
     ..block(&[
         &[
-            field("verbosity", Kind::ChoiceAnyCase(&["basic", "normal", "detailed"]), Default::Text("basic")),
+            field("verbosity", Kind::Level(&[("basic", 0), ("normal", 1), ("detailed", 2)]), Default::Text("basic")),
             field("sampling_initial", Kind::Int, Default::Int(2)),
             field("sampling_thereafter", Kind::Int, Default::Int(1)),
             field("use_internal_logger", Kind::Bool, Default::Bool(true)),
             zero("output_paths", Kind::Strings),
-            zero("sending_queue", Kind::Optional(&QUEUE, false)),
+            zero("sending_queue", Kind::Optional(&QUEUE, Presence::ByKey)),
         ],
         OURS_OF_EXPORTERS,
     ])
@@ -284,14 +287,14 @@ static FILE: Block = Block {
     ..block(&[
         &[
             zero("path", Kind::Str),
-            zero("rotation", Kind::Optional(&ROTATION, false)),
+            zero("rotation", Kind::Optional(&ROTATION, Presence::ByContent)),
             field("format", Kind::Str, Default::Text("json")),
             zero("encoding", Kind::Id),
             zero("append", Kind::Bool),
             zero("compression", Kind::Str),
             zero("compression_params", Kind::Block(&LEVEL)),
             field("flush_interval", Kind::Duration, Default::Text("1s")),
-            zero("group_by", Kind::Optional(&GROUP_BY, false)),
+            zero("group_by", Kind::Optional(&GROUP_BY, Presence::ByContent)),
             zero("create_directory", Kind::Bool),
             field("directory_permissions", Kind::Str, Default::Text("0755")),
         ],
@@ -323,10 +326,10 @@ static HEALTH_CHECK: Block = Block {
         &[
             field("endpoint", Kind::Str, Default::Text("localhost:13133")),
             field("path", Kind::Str, Default::Text("/")),
-            zero("response_body", Kind::Optional(&RESPONSE_BODY, false)),
+            zero("response_body", Kind::Optional(&RESPONSE_BODY, Presence::ByContent)),
             idle("check_collector_pipeline", Kind::Block(&CHECK_PIPELINE), Default::Zero),
             zero("use_v2", Kind::Bool),
-            zero("component_health", Kind::Optional(&COMPONENT_HEALTH, false)),
+            zero("component_health", Kind::Optional(&COMPONENT_HEALTH, Presence::ByKey)),
         ],
         HTTP_SERVER,
     ])
@@ -373,15 +376,15 @@ static THREADS: Block = Block {
 const TELEMETRY_FIELDS: &[Field] = &[
     zero("logs", Kind::Block(&TELEMETRY_LOGS)),
     zero("metrics", Kind::Block(&TELEMETRY_METRICS)),
-    idle("traces", Kind::Any, Default::Zero),
-    idle("resource", Kind::Any, Default::Zero),
+    idle("traces", Kind::Hidden, Default::Zero),
+    idle("resource", Kind::AnyMap, Default::Zero),
 ];
 static TELEMETRY: Block = block(&[TELEMETRY_FIELDS]);
 
 static TELEMETRY_LOGS: Block = block(&[&[
     field(
         "level",
-        Kind::ChoiceAnyCase(&["debug", "info", "warn", "error", "dpanic", "panic", "fatal"]),
+        Kind::ChoiceAnyCase(&["debug", "info", "warn", "warning", "error", "dpanic", "panic", "fatal"]),
         Default::Text("info"),
     ),
     field("encoding", Kind::Choice(&["console", "json"]), Default::Text("console")),
@@ -393,28 +396,32 @@ static TELEMETRY_LOGS: Block = block(&[&[
     idle("sampling", Kind::Any, Default::Zero),
     idle("error_output_paths", Kind::Strings, Default::Zero),
     idle("initial_fields", Kind::Any, Default::Zero),
-    idle("processors", Kind::Any, Default::Zero),
+    idle("processors", Kind::Hidden, Default::Zero),
 ]]);
 
 static TELEMETRY_METRICS: Block = Block {
     removed: &[("address", "write readers: [{pull: {exporter: {prometheus: {host: localhost, port: 8888}}}}]")],
     ..block(&[&[
-        field("level", Kind::ChoiceAnyCase(&["none", "basic", "normal", "detailed"]), Default::Text("normal")),
+        field(
+            "level",
+            Kind::Level(&[("none", -1), ("basic", 0), ("normal", 1), ("detailed", 2)]),
+            Default::Text("normal"),
+        ),
         zero("readers", Kind::Blocks(&READER)),
         idle("views", Kind::Any, Default::Zero),
     ]])
 };
 
 static READER: Block =
-    block(&[&[zero("pull", Kind::Optional(&PULL, false)), idle("periodic", Kind::AnyMap, Default::Zero)]]);
+    block(&[&[zero("pull", Kind::Optional(&PULL, Presence::ByKey)), idle("periodic", Kind::Hidden, Default::Zero)]]);
 static PULL: Block = block(&[&[
     zero("exporter", Kind::Block(&PULL_EXPORTER)),
     idle("cardinality_limits", Kind::Any, Default::Zero),
     idle("producers", Kind::Any, Default::Zero),
 ]]);
 static PULL_EXPORTER: Block = block(&[&[
-    zero("prometheus", Kind::Optional(&PROMETHEUS, false)),
-    zero("prometheus/development", Kind::Optional(&PROMETHEUS, false)),
+    zero("prometheus", Kind::Optional(&PROMETHEUS, Presence::ByKey)),
+    zero("prometheus/development", Kind::Optional(&PROMETHEUS, Presence::ByKey)),
 ]]);
 static PROMETHEUS: Block = block(&[&[
     field("host", Kind::Str, Default::Text("localhost")),
@@ -442,6 +449,6 @@ static INLET: Block = Block {
     ..block(&[&[
         field("capacity", Kind::Uint32, Default::Int(1000)),
         field("when_full", Kind::Choice(&["refuse", "drop_newest", "drop_oldest", "block"]), Default::Text("refuse")),
-        zero("rate_limit", Kind::Optional(&RATE_LIMIT, false)),
+        zero("rate_limit", Kind::Optional(&RATE_LIMIT, Presence::ByKey)),
     ]])
 };
