@@ -13,4 +13,11 @@
 #![deny(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod attributes;
 pub mod chain;
+pub mod error;
+pub mod pass;
+pub mod pattern;
+pub mod resource;
+
+pub use error::ConfigError;
