@@ -210,10 +210,8 @@ static QUEUE_BATCH: Block = Block {
     ]])
 };
 
-static PARTITION: Block = Block {
-    check: Some(|section, checker| checks::metadata_keys(section, checker)),
-    ..block(&[&[zero("metadata_keys", Kind::Strings)]])
-};
+static PARTITION: Block =
+    Block { check: Some(checks::metadata_keys), ..block(&[&[zero("metadata_keys", Kind::Strings)]]) };
 
 /// Keys of ours under every exporter that has a queue.
 pub(super) const OURS_OF_EXPORTERS: &[Field] = &[

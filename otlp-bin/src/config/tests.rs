@@ -63,7 +63,7 @@ fn yaml_mistakes_have_a_line() {
         ("a: &x [*x]\n", "f:1:8: error: the alias stands inside the value it names"),
         ("? [a]\n: b\n", "f:1:3: error: a key must be a scalar, not a list or a map"),
         ("<<: 1\n", "f:1:1: error: the merge key \"<<\" takes a map or a list of maps"),
-        ("a: !!int x\n", "f:1:4: error: the text does not fit its tag !!int"),
+        ("a: !!int x\n", "f:1:10: error: the text does not fit its tag !!int"),
     ] {
         assert_eq!(parse(text), message, "{text:?}");
     }
@@ -172,7 +172,7 @@ fn minimal_with(more: &str, environment: &[(&str, &str)]) -> Result<Loaded, Repo
 
 /// What `text`, the value of the attribute in a resource processor, becomes.
 fn expanded(text: &str, environment: &[(&str, &str)]) -> String {
-    let more = format!("processors: {{resource: {{attributes: [{{key: k, action: upsert, value: {text}}}]}}}}");
+    let more = format!("processors:\n resource:\n  attributes:\n  - key: k\n    action: upsert\n    value: {text}");
     match minimal_with(&more, environment) {
         Ok(loaded) => {
             let actions = loaded.tree.processors[0].section.list("attributes")[0].clone();
@@ -189,7 +189,7 @@ fn references_are_replaced_as_in_the_collector() {
         ("QUOTED", "\"16\""),
         ("EMPTY", ""),
         ("TEXT", "a b"),
-        ("LIST", "[1, ${env:INT}]"),
+        ("LIST", "[1, '${env:INT}']"),
         ("MAP", "{a: 1}"),
         ("NAME", "INT"),
         ("BROKEN", "[a"),
@@ -197,7 +197,7 @@ fn references_are_replaced_as_in_the_collector() {
         ("A", "${env:B}"),
         ("B", "${env:A}"),
         ("GROWS", "${env:GROWS}${env:GROWS}"),
-        ("NESTS", "[${env:NESTS}, ${env:NESTS}]"),
+        ("NESTS", "['${env:NESTS}', '${env:NESTS}']"),
     ];
     for (text, value) in [
         ("'${env:INT}'", "16"),
@@ -227,11 +227,11 @@ fn references_are_replaced_as_in_the_collector() {
         assert_eq!(expanded(text, &environment), value, "{text}");
     }
     for (text, message) in [
-        ("'${INT:-d}'", "a default needs the scheme: ${env:INT:-d}"),
+        ("'${INT:-d}'", "a default needs the scheme: ${env:INT:-…}"),
         ("'${env:1X}'", "\"1X\" is no name of an environment variable"),
         ("'${env:A}'", "lead to each other"),
-        ("'${env:GROWS}'", "lead to each other"),
-        ("'${env:NESTS}'", "more than 10000 references"),
+        ("'${env:GROWS}'", "longer than 1048576 bytes"),
+        ("'${env:NESTS}'", "lead to each other"),
         ("'${env:$X}'", "holds a lone \"$\""),
         ("'${http://x}'", "not fetched over http"),
         ("'${nope:x}'", "unknown scheme \"nope\"; known are file, env and yaml"),
@@ -246,7 +246,7 @@ fn references_are_replaced_as_in_the_collector() {
 fn a_reference_gives_its_text_to_a_string_and_its_value_to_a_number() {
     let environment = [("X", "0123"), ("DATE", "2020-01-01"), ("LIST", "[a]"), ("EMPTY", "")];
     let body = |key: &str, value: &str| {
-        let more = format!("extensions: {{health_check: {{response_body: {{{key}: {value}}}}}}}");
+        let more = format!("extensions:\n health_check:\n  response_body:\n   {key}: {value}");
         minimal_with(&more, &environment).map(|loaded| {
             loaded.tree.extensions[0].section.sub("response_body").expect("given").str("healthy").to_owned()
         })
@@ -259,7 +259,7 @@ fn a_reference_gives_its_text_to_a_string_and_its_value_to_a_number() {
         assert!(body("healthy", literal).is_err(), "{literal}");
     }
     let size = |value: &str| {
-        minimal_with(&format!("processors: {{batch: {{send_batch_size: {value}}}}}"), &environment)
+        minimal_with(&format!("processors:\n batch:\n  send_batch_size: {value}"), &environment)
             .map(|loaded| loaded.tree.processors[0].section.u64("send_batch_size"))
     };
     assert_eq!(size("${env:X}").expect("an octal number"), 83);
@@ -348,8 +348,7 @@ service:
 ";
     let load = load(&sources(&[&format!("yaml:{text}")], &[], &[("WHERE", "127.0.0.1:4318")]));
     let report = load.expect_err("much is wrong").to_string();
-    let source = format!("yaml:{text}");
-    let report = report.replace(&source, "f");
+    let report = report.replace("yaml source 1", "f");
     let expected = [
         "f:4:7: error: receivers::otlp::protocols::grcp: unknown key; did you mean \"grpc\"?",
         "f:10:22: error: processors::batch::send_batch_size: expected an integer, got a string; write 16 without quotes",
@@ -547,6 +546,7 @@ fn hostile_text_ends_soon() {
         " ".repeat(yaml::TEXT_BYTES_MAX + 1),
         "::".repeat(20_000) + ": 1",
     ];
+    texts.push(format!("a: '{}'", "${env:A}".repeat(100_000)));
     // Many keys, all different: fine as YAML, each refused by name.
     texts.push((0..20_000).map(|n| format!("key{n}: 1\n")).collect());
     for text in texts {
@@ -623,7 +623,7 @@ fn texts() -> impl Strategy<Value = String> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(
-        std::env::var("OTLPD_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1_000)
+        std::env::var("OTLPD_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300)
     ))]
 
     #[test]
