@@ -69,11 +69,8 @@ pub(super) fn otlp_receiver(section: &Section, checker: &mut Checker<'_>) {
 
 pub(super) fn grpc_server(section: &Section, checker: &mut Checker<'_>) {
     let size = section.i64("max_recv_msg_size_mib");
-    if size == 0 {
-        checker.warn(section, "max_recv_msg_size_mib", "0 means the default of otlpd, 64");
-    }
     checker.require(
-        (0..=8_796_093_022_207).contains(&size),
+        (1..=8_796_093_022_207).contains(&size),
         section,
         "max_recv_msg_size_mib",
         format!("expected 1 to 8796093022207, got {size}"),
@@ -84,11 +81,6 @@ pub(super) fn grpc_server(section: &Section, checker: &mut Checker<'_>) {
 }
 
 pub(super) fn http_server(section: &Section, checker: &mut Checker<'_>) {
-    for (key, meaning) in [("read_timeout", "30s"), ("read_header_timeout", "60s"), ("idle_timeout", "60s")] {
-        if section.given(key) && section.nanoseconds(key) <= 0 {
-            checker.warn(section, key, format!("0 would wait without an end; it means the default, {meaning}"));
-        }
-    }
     for key in ["traces_url_path", "metrics_url_path", "logs_url_path"] {
         let path = section.str(key);
         // What follows is the Collector's reading of the path as a URL.

@@ -482,6 +482,19 @@ fn our_own_keys_are_read_with_their_defaults() {
 }
 
 #[test]
+fn a_limit_cannot_be_switched_off() {
+    let more = "receivers: {otlp: {protocols: {http: {read_timeout: 0s, max_request_body_size: -1}, \
+                grpc: {max_recv_msg_size_mib: 0}}}}";
+    let loaded = minimal_with(more, &[]).expect("fine");
+    let protocols = loaded.tree.receivers[0].section.sub("protocols").expect("always there");
+    let http = protocols.sub("http").expect("on");
+    assert_eq!((http.duration("read_timeout").as_secs(), http.bytes("max_request_body_size")), (30, 64 << 20));
+    assert_eq!(protocols.sub("grpc").expect("on").u64("max_recv_msg_size_mib"), 64);
+    assert_eq!(loaded.warnings.len(), 3);
+    assert!(minimal_with("receivers: {otlp: {protocols: {grpc: {max_recv_msg_size_mib: -1}}}}", &[]).is_err());
+}
+
+#[test]
 fn settings_without_an_effect_give_one_warning() {
     let more = "service: {telemetry: {logs: {sampling: {initial: 1}, development: true}, traces: {level: none}}}";
     let loaded = minimal_with(more, &[]).expect("fine");
