@@ -495,6 +495,30 @@ fn a_limit_cannot_be_switched_off() {
 }
 
 #[test]
+fn what_the_collector_lets_pass_is_warned_about() {
+    for (more, warning) in [
+        ("exporters: {otlp_grpc: {endpoint: 'http://a:1'}}", "does not turn TLS off"),
+        (
+            "exporters: {otlp_http: {endpoint: 'http://a', auth: {authenticator: b}}}",
+            "b is not among service::extensions",
+        ),
+        ("exporters: {otlp_http: {endpoint: 'http://a', sending_queue: {storage: f}}}", "f is not among"),
+        ("exporters: {otlp_http: {endpoint: 'http://a/v1/traces'}}", "is appended to it again"),
+        ("exporters: {otlp_http: {endpoint: 'http://a', tls: {insecrue: true}}}", "did you mean \"insecure\"?"),
+        ("service: {pipelines: {traces: {exporters: [debug, debug]}}}", "debug stands in it twice"),
+        (
+            "{exporters: {otlp_http: {endpoint: 'localhost:4318'}}, service: {pipelines: {traces: {exporters: [otlp_http]}}}}",
+            "neither http:// nor https://",
+        ),
+        ("processors: {batch: {timeout: '${env:UNSET}'}}", "the environment variable UNSET is not set"),
+    ] {
+        let loaded = minimal_with(more, &[]).unwrap_or_else(|report| panic!("{more}: {report}"));
+        let texts: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        assert!(texts.len() == 1 && texts[0].contains(warning), "{more}: {texts:?}");
+    }
+}
+
+#[test]
 fn settings_without_an_effect_give_one_warning() {
     let more = "service: {telemetry: {logs: {sampling: {initial: 1}, development: true}, traces: {level: none}}}";
     let loaded = minimal_with(more, &[]).expect("fine");
