@@ -90,7 +90,7 @@ pub(crate) struct PrintArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
-    /// Secrets print as [REDACTED].
+    /// Secrets print as `[REDACTED]`.
     Redacted,
     /// Secrets print as they are.
     Unredacted,

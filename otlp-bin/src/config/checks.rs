@@ -69,11 +69,8 @@ pub(super) fn otlp_receiver(section: &Section, checker: &mut Checker<'_>) {
 
 pub(super) fn grpc_server(section: &Section, checker: &mut Checker<'_>) {
     let size = section.i64("max_recv_msg_size_mib");
-    if size == 0 {
-        checker.warn(section, "max_recv_msg_size_mib", "0 means the default of otlpd, 64");
-    }
     checker.require(
-        (0..=8_796_093_022_207).contains(&size),
+        (1..=8_796_093_022_207).contains(&size),
         section,
         "max_recv_msg_size_mib",
         format!("expected 1 to 8796093022207, got {size}"),
@@ -84,11 +81,6 @@ pub(super) fn grpc_server(section: &Section, checker: &mut Checker<'_>) {
 }
 
 pub(super) fn http_server(section: &Section, checker: &mut Checker<'_>) {
-    for (key, meaning) in [("read_timeout", "30s"), ("read_header_timeout", "60s"), ("idle_timeout", "60s")] {
-        if section.given(key) && section.nanoseconds(key) <= 0 {
-            checker.warn(section, key, format!("0 would wait without an end; it means the default, {meaning}"));
-        }
-    }
     for key in ["traces_url_path", "metrics_url_path", "logs_url_path"] {
         let path = section.str(key);
         // What follows is the Collector's reading of the path as a URL.
@@ -103,6 +95,10 @@ pub(super) fn otlp_grpc(section: &Section, checker: &mut Checker<'_>) {
         checker.error(section, "endpoint", "must be given: host:port");
     } else if let Err(message) = endpoint::grpc_target(target) {
         checker.error(section, "endpoint", message);
+    }
+    let insecure = section.sub("tls").is_some_and(|tls| tls.bool("insecure"));
+    if target.starts_with("http://") && !insecure {
+        checker.warn(section, "endpoint", "http:// does not turn TLS off here; tls::insecure: true does");
     }
     checker.require(section.nanoseconds("timeout") >= 0, section, "timeout", "must not be negative");
     let balancers = ["round_robin", "pick_first"];
@@ -262,7 +258,16 @@ pub(super) fn threads(section: &Section, checker: &mut Checker<'_>) {
 pub(super) fn service(section: &Section, checker: &mut Checker<'_>) {
     let percentage = section.u64("memory_host_limit_percentage");
     checker.require(percentage <= 100, section, "memory_host_limit_percentage", "expected 0 (off) to 100");
-    let Some(metrics) = section.sub("telemetry").and_then(|t| t.sub("metrics")) else { return };
+    let Some(telemetry) = section.sub("telemetry") else { return };
+    let resource = telemetry.value("resource");
+    for entry in resource.as_map().into_iter().flat_map(super::node::Map::iter) {
+        let own = matches!(entry.key.as_str(), "attributes" | "schema_url" | "detection/development");
+        if !own && matches!(entry.value.value, Value::List(_) | Value::Map(_)) {
+            let message = format!("expected a string for the attribute {}, got {}", entry.key, entry.value.what());
+            checker.error(&telemetry, "resource", message);
+        }
+    }
+    let Some(metrics) = telemetry.sub("metrics") else { return };
     if metrics.given("readers") && metrics.list("readers").is_empty() && metrics.str("level") != "none" {
         checker.error(&metrics, "readers", "must hold a reader, or level must be none");
     }

@@ -7,7 +7,7 @@ use super::id::Id;
 use super::node::{Entry, Map, Node, Place, Value};
 use super::report::{Diagnostic, suggestion};
 use super::scalar;
-use super::schema::{Block, Default, Field, Kind, Presence, Unknown};
+use super::schema::{Block, Default, Field, Kind, Presence, Unknown, Unlimited};
 use super::section::{Secret, Section, Slot, Typed};
 
 /// Collects what checking finds.
@@ -130,7 +130,16 @@ impl Decoder {
         if field.idle {
             self.idle.push((entry.place.clone(), path.clone()));
         }
-        let value = self.value(&entry.value, field, &path);
+        let mut value = self.value(&entry.value, field, &path);
+        if no_limit(field, &value) {
+            value = default(field, &entry.place);
+            let message = match field.default {
+                Default::Int(limit) => format!("there is always a limit; this means the default, {limit}"),
+                Default::Text(limit) => format!("there is always a limit; this means the default, {limit}"),
+                _ => "there is always a limit; this means the default".to_owned(),
+            };
+            self.diagnostics.push(Diagnostic::warning(&entry.value.place, path, message));
+        }
         // The value's own place names the variable it came from.
         let place = match entry.value.place.via {
             Some(_) => entry.value.place.clone(),
@@ -241,6 +250,16 @@ impl Decoder {
 
 static NAME_AND_VALUE: Block =
     super::schema::block(&[&[super::schema::zero("name", Kind::Str), super::schema::zero("value", Kind::Secret)]]);
+
+/// See [`Unlimited`].
+fn no_limit(field: &Field, value: &Typed) -> bool {
+    let (Typed::Int(value) | Typed::Nanoseconds(value)) = value else { return false };
+    match field.unlimited {
+        Unlimited::Never => false,
+        Unlimited::Zero => *value == 0,
+        Unlimited::ZeroAndLess => *value <= 0,
+    }
+}
 
 /// `; expected one of …` for a block of few keys.
 fn expected(block: &Block) -> String {

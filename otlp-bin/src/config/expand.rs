@@ -5,7 +5,8 @@
 //!
 //! # Limits
 //!
-//! At most 1 000 rounds for one value and 10 000 references in all; one value's text at most 1 MiB. Cycles end there.
+//! At most 1 000 rounds for one value and 10 000 references in all; one value's text at most 1 MiB; and 16 MiB of text
+//! read or rewritten in all. Cycles end there.
 
 use std::sync::Arc;
 
@@ -17,10 +18,12 @@ use super::yaml;
 const ROUNDS_MAX: usize = 1_000;
 const REFERENCES_MAX: usize = 10_000;
 const VALUE_BYTES_MAX: usize = 1 << 20;
+const WORK_BYTES_MAX: usize = 16 << 20;
 
 /// Replaces every reference in `map`.
 pub(super) fn expand(map: Map, sources: &Sources, warnings: &mut Vec<Diagnostic>) -> Result<Map, Vec<Diagnostic>> {
-    let mut expander = Expander { sources, warnings, errors: Vec::new(), references: 0, weight: 0, stopped: false };
+    let mut expander =
+        Expander { sources, warnings, errors: Vec::new(), references: 0, work: 0, weight: 0, stopped: false };
     let mut root = Node::new(Value::Map(map), Place::whole(&Arc::from("configuration")));
     expander.node(&mut root, 0, "");
     if !expander.errors.is_empty() {
@@ -38,6 +41,8 @@ struct Expander<'a> {
     warnings: &'a mut Vec<Diagnostic>,
     errors: Vec<Diagnostic>,
     references: usize,
+    /// Bytes of text read or rewritten: what a value that grows with every round is bounded by.
+    work: usize,
     weight: usize,
     /// A limit was met: nothing more is replaced, and the one error says why.
     stopped: bool,
@@ -89,6 +94,7 @@ impl Expander<'_> {
             let Some(replacement) = self.retrieve(&reference, &node.place, path) else { return };
             if !whole {
                 let text = text.replace(&reference, &text_of(&replacement));
+                self.work += text.len();
                 if text.len() > VALUE_BYTES_MAX {
                     let message = format!("longer than {VALUE_BYTES_MAX} bytes after its references");
                     return self.stop(&node.place, path, message);
@@ -120,6 +126,7 @@ impl Expander<'_> {
             let Some(reference) = find(&text).map(str::to_owned) else { break };
             let Some(replacement) = self.retrieve(&reference, &node.place, path) else { return };
             text = text.replace(&reference, &text_of(&replacement));
+            self.work += text.len();
             if text.len() > VALUE_BYTES_MAX {
                 break;
             }
@@ -129,8 +136,8 @@ impl Expander<'_> {
 
     fn retrieve(&mut self, reference: &str, place: &Place, path: &str) -> Option<Node> {
         self.references += 1;
-        if self.references > REFERENCES_MAX {
-            self.stop(place, path, format!("more than {REFERENCES_MAX} references: they lead to each other"));
+        if self.references > REFERENCES_MAX || self.work > WORK_BYTES_MAX {
+            self.stop(place, path, "more references than can be followed: they lead to each other".to_owned());
             return None;
         }
         let inside = &reference[2..reference.len() - 1];
@@ -142,18 +149,18 @@ impl Expander<'_> {
             &with_scheme
         };
         let hint = match inside.split_once(":-") {
-            Some((name, default)) if !name.contains(':') => {
-                format!("; a default needs the scheme: ${{env:{name}:-{default}}}")
+            Some((name, _)) if !name.contains(':') => {
+                format!("; a default needs the scheme: ${{env:{name}:-…}}")
             }
             _ => String::new(),
         };
         let warnings_before = self.warnings.len();
         let retrieved = match Location::of_uri(uri) {
-            None => Err(format!("{reference} is no reference{hint}")),
-            Some(location) if location.rest.contains('$') => Err(format!("{reference} holds a lone \"$\"")),
+            None => Err(format!("{} is no reference{hint}", shown(reference))),
+            Some(location) if location.rest.contains('$') => Err(format!("{} holds a lone \"$\"", shown(reference))),
             Some(location) => self
                 .sources
-                .retrieve(&location, reference, self.warnings)
+                .retrieve(&location, &shown(reference), self.warnings)
                 .map_err(|error| format!("{}{hint}", error.message)),
         };
         for warning in &mut self.warnings[warnings_before..] {
@@ -162,6 +169,7 @@ impl Expander<'_> {
         }
         match retrieved {
             Ok(mut node) => {
+                self.work += 64 + text_of(&node).len();
                 let from_file = uri.starts_with("file:") && matches!(node.value, Value::Map(_) | Value::List(_));
                 if matches!(node.value, Value::Str(_)) {
                     node.expanded = None;
@@ -183,14 +191,16 @@ impl Expander<'_> {
 
 /// The first reference is the one written in the source; what it leads to is not shown.
 fn via(place: &Place, reference: &str) -> Arc<str> {
-    place.via.clone().unwrap_or_else(|| {
-        // A default may be long, and may be a secret.
-        let shown = match reference.split_once(":-") {
-            Some((name, _)) => format!("{name}}}"),
-            None => reference.chars().take(80).collect(),
-        };
-        Arc::from(shown)
-    })
+    place.via.clone().unwrap_or_else(|| Arc::from(shown(reference)))
+}
+
+/// A reference as messages show it: a default or a text of its own may be long, and may be a secret.
+fn shown(reference: &str) -> String {
+    match (reference.split_once(":-"), reference.starts_with("${yaml:")) {
+        (_, true) => "${yaml:…}".to_owned(),
+        (Some((name, _)), false) => format!("{name}}}"),
+        (None, false) => reference.chars().take(80).collect(),
+    }
 }
 
 /// The text a value is spliced in with.

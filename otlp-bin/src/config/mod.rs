@@ -41,7 +41,7 @@ pub use decode::Checker;
 pub use id::Id;
 pub use node::{Entry, Map, Node, Place, Value};
 pub use report::{Diagnostic, Report, Severity};
-pub use schema::{Block, Component, Default, Field, Kind, Presence, Role, Unknown};
+pub use schema::{Block, Component, Default, Field, Kind, Presence, Role, Unknown, Unlimited};
 pub use section::{REDACTED, Secret, Section};
 pub use source::{BUILT_IN, Sources};
 pub use tables::{COMPONENTS, component};

@@ -91,6 +91,19 @@ pub struct Field {
     pub default: Default,
     /// Decoded and checked, and then without effect in this version: a warning says so.
     pub idle: bool,
+    /// What counts as not given, with a warning, because it would mean no limit.
+    pub unlimited: Unlimited,
+}
+
+/// Values that would mean no limit, where otlpd always has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unlimited {
+    /// Every value is meant as it is.
+    Never,
+    /// 0 means the default.
+    Zero,
+    /// 0 and less mean the default.
+    ZeroAndLess,
 }
 
 /// What happens to a key that is in no table.
@@ -190,7 +203,7 @@ pub struct Component {
 }
 
 pub(super) const fn field(name: &'static str, kind: Kind, default: Default) -> Field {
-    Field { name, kind, default, idle: false }
+    Field { name, kind, default, idle: false, unlimited: Unlimited::Never }
 }
 
 /// A key without a default of its own.
@@ -200,7 +213,12 @@ pub(super) const fn zero(name: &'static str, kind: Kind) -> Field {
 
 /// A key that is read and has no effect.
 pub(super) const fn idle(name: &'static str, kind: Kind, default: Default) -> Field {
-    Field { name, kind, default, idle: true }
+    Field { idle: true, ..field(name, kind, default) }
+}
+
+/// A limit that cannot be switched off.
+pub(super) const fn limit(name: &'static str, kind: Kind, default: Default, unlimited: Unlimited) -> Field {
+    Field { unlimited, ..field(name, kind, default) }
 }
 
 pub(super) const fn block(fields: &'static [&'static [Field]]) -> Block {

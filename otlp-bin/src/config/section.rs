@@ -280,8 +280,11 @@ impl Section {
     pub(super) fn to_node(&self, redact: bool) -> Node {
         let mut map = Map::default();
         for slot in &self.0.slots {
-            let kind = self.0.block.field(slot.name).map(|field| field.kind);
-            if let Some(value) = slot.to_value(redact, kind) {
+            let Some(field) = self.0.block.field(slot.name) else { continue };
+            if field.idle && !slot.given {
+                continue;
+            }
+            if let Some(value) = slot.to_value(redact, field.kind) {
                 let value = Node::new(value, slot.place.clone());
                 map.insert(Entry { key: slot.name.to_owned(), place: slot.place.clone(), value });
             }
@@ -291,7 +294,7 @@ impl Section {
 }
 
 impl Slot {
-    fn to_value(&self, redact: bool, kind: Option<Kind>) -> Option<Value> {
+    fn to_value(&self, redact: bool, kind: Kind) -> Option<Value> {
         let node = |value| Node::new(value, self.place.clone());
         let hidden = |secret: &Secret| {
             Value::Str(if redact && !secret.0.is_empty() { REDACTED.to_owned() } else { secret.0.clone() })
@@ -303,6 +306,7 @@ impl Slot {
             // Without a default there is no word or list that could be given in the place of none.
             Typed::Str(value) if value.is_empty() && !self.given => return None,
             Typed::Str(value) => Value::Str(value.clone()),
+            Typed::Secret(secret) if secret.0.is_empty() && !self.given => return None,
             Typed::Secret(secret) => hidden(secret),
             Typed::Nanoseconds(value) => Value::Str(scalar::show_duration(*value)),
             Typed::Strings(items) if items.is_empty() && !self.given => return None,
@@ -322,10 +326,10 @@ impl Slot {
                 debug_assert!(matches!(any.value, Value::Null));
                 return None;
             }
-            Typed::Any(_) if redact && matches!(kind, Some(Kind::Hidden)) => Value::Str(REDACTED.to_owned()),
+            Typed::Any(_) if redact && matches!(kind, Kind::Hidden) => Value::Str(REDACTED.to_owned()),
             Typed::Any(any) => any.value.clone(),
             Typed::Block(Some(section)) => section.to_node(redact).value,
-            Typed::Block(None) if matches!(kind, Some(Kind::Optional(_, Presence::On))) => {
+            Typed::Block(None) if matches!(kind, Kind::Optional(_, Presence::On)) => {
                 let mut map = Map::default();
                 let value = node(Value::Bool(false));
                 map.insert(Entry { key: "enabled".to_owned(), place: self.place.clone(), value });

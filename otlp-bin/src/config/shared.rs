@@ -1,7 +1,7 @@
 //! Tables that several components share: TLS, HTTP and gRPC on both sides, queue, retry, rate limits.
 
 use super::checks;
-use super::schema::{Block, Default, Field, Kind, Presence, Unknown, block, field, zero};
+use super::schema::{Block, Default, Field, Kind, Presence, Unknown, Unlimited, block, field, limit, zero};
 
 const TRANSPORTS: &[&str] =
     &["tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "ip", "ip4", "ip6", "unix", "unixgram", "unixpacket", "npipe", ""];
@@ -53,7 +53,7 @@ const LISTEN: &[Field] =
 /// Everything of a gRPC server but its endpoint.
 pub(super) const GRPC_SERVER: &[Field] = &[
     zero("tls", Kind::Optional(&TLS_SERVER, Presence::ByContent)),
-    field("max_recv_msg_size_mib", Kind::Int, Default::Int(64)),
+    limit("max_recv_msg_size_mib", Kind::Int, Default::Int(64), Unlimited::Zero),
     field("max_concurrent_streams", Kind::Uint32, Default::Int(100)),
     field("read_buffer_size", Kind::Int, Default::Int(524_288)),
     zero("write_buffer_size", Kind::Int),
@@ -84,7 +84,7 @@ pub(super) const HTTP_SERVER: &[Field] = &[
     zero("tls", Kind::Optional(&TLS_SERVER, Presence::ByContent)),
     zero("cors", Kind::Optional(&CORS, Presence::ByContent)),
     zero("auth", Kind::Optional(&AUTH_SERVER, Presence::ByContent)),
-    field("max_request_body_size", Kind::Int, Default::Int(64 << 20)),
+    limit("max_request_body_size", Kind::Int, Default::Int(64 << 20), Unlimited::ZeroAndLess),
     zero("include_metadata", Kind::Bool),
     zero("response_headers", Kind::Secrets),
     field(
@@ -92,10 +92,10 @@ pub(super) const HTTP_SERVER: &[Field] = &[
         Kind::Strings,
         Default::Texts(&["", "gzip", "zstd", "zlib", "snappy", "deflate", "lz4"]),
     ),
-    field("read_timeout", Kind::Duration, Default::Text("30s")),
-    field("read_header_timeout", Kind::Duration, Default::Text("60s")),
+    limit("read_timeout", Kind::Duration, Default::Text("30s"), Unlimited::ZeroAndLess),
+    limit("read_header_timeout", Kind::Duration, Default::Text("60s"), Unlimited::ZeroAndLess),
     zero("write_timeout", Kind::Duration),
-    field("idle_timeout", Kind::Duration, Default::Text("60s")),
+    limit("idle_timeout", Kind::Duration, Default::Text("60s"), Unlimited::ZeroAndLess),
     field("keep_alives_enabled", Kind::Bool, Default::Bool(true)),
     zero("keepalive", Kind::Optional(&KEEPALIVE_HTTP_SERVER, Presence::ByKey)),
     zero("middlewares", Kind::Blocks(&MIDDLEWARE)),
@@ -210,10 +210,8 @@ static QUEUE_BATCH: Block = Block {
     ]])
 };
 
-static PARTITION: Block = Block {
-    check: Some(|section, checker| checks::metadata_keys(section, checker)),
-    ..block(&[&[zero("metadata_keys", Kind::Strings)]])
-};
+static PARTITION: Block =
+    Block { check: Some(checks::metadata_keys), ..block(&[&[zero("metadata_keys", Kind::Strings)]]) };
 
 /// Keys of ours under every exporter that has a queue.
 pub(super) const OURS_OF_EXPORTERS: &[Field] = &[

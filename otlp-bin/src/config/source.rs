@@ -47,7 +47,10 @@ impl Sources {
 
     /// The names the sources go by in messages.
     pub fn names(&self) -> Vec<String> {
-        if self.uris.is_empty() { vec!["(built-in)".to_owned()] } else { self.uris.clone() }
+        if self.uris.is_empty() {
+            return vec!["(built-in)".to_owned()];
+        }
+        self.uris.iter().enumerate().map(|(at, uri)| label(uri, at)).collect()
     }
 
     pub(super) fn variable(&self, name: &str) -> Option<String> {
@@ -68,9 +71,10 @@ impl Sources {
                 Err(error) => errors.push(error),
             }
         }
-        for uri in &self.uris {
+        for (at, uri) in self.uris.iter().enumerate() {
             let location = Location::of_option(uri);
-            let retrieved = location.and_then(|location| self.retrieve(&location, uri, warnings)).and_then(as_conf);
+            let label = label(uri, at);
+            let retrieved = location.and_then(|location| self.retrieve(&location, &label, warnings)).and_then(as_conf);
             match retrieved {
                 Ok(map) => node::merge(&mut whole, map),
                 Err(error) => errors.push(error),
@@ -165,6 +169,11 @@ impl<'a> Location<'a> {
             scheme.len() >= 2 && scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(fits);
         valid.then_some(Self { scheme, rest })
     }
+}
+
+/// What the source goes by in messages. The text of a `yaml:` source may hold secrets, and its lines are enough.
+fn label(uri: &str, at: usize) -> String {
+    if uri.starts_with("yaml:") { format!("yaml source {}", at + 1) } else { uri.to_owned() }
 }
 
 fn read_file(path: &str) -> Result<String, Diagnostic> {

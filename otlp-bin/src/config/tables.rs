@@ -393,10 +393,17 @@ static TELEMETRY_LOGS: Block = block(&[&[
     idle("disable_caller", Kind::Bool, Default::Zero),
     idle("disable_stacktrace", Kind::Bool, Default::Zero),
     idle("disable_zap_resource", Kind::Bool, Default::Zero),
-    idle("sampling", Kind::Any, Default::Zero),
+    idle("sampling", Kind::Optional(&SAMPLING, Presence::ByKey), Default::Zero),
     idle("error_output_paths", Kind::Strings, Default::Zero),
     idle("initial_fields", Kind::Any, Default::Zero),
     idle("processors", Kind::Hidden, Default::Zero),
+]]);
+
+static SAMPLING: Block = block(&[&[
+    field("enabled", Kind::Bool, Default::Bool(true)),
+    field("tick", Kind::Duration, Default::Text("10s")),
+    field("initial", Kind::Int, Default::Int(10)),
+    field("thereafter", Kind::Int, Default::Int(100)),
 ]]);
 
 static TELEMETRY_METRICS: Block = Block {

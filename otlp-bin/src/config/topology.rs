@@ -9,7 +9,7 @@ use super::id::Id;
 use super::node::{Entry, Map, Node, Place, Value};
 use super::report::{Diagnostic, suggestion};
 use super::schema::{Component, Role};
-use super::section::Section;
+use super::section::{Section, Typed};
 use super::tables::{self, COMPONENTS};
 
 /// A whole configuration, decoded: every list is in the order of the file.
@@ -113,6 +113,7 @@ pub(super) fn resolve(map: &Map, whole: &Place, diagnostics: &mut Vec<Diagnostic
     // Checks of use say something only about references that hold.
     used(&pipelines, &components, diagnostics);
     connectors(&pipelines, &components[Role::Connector as usize], diagnostics);
+    extensions_needed(&components, &service, diagnostics);
     let mut take = |role: Role| std::mem::take(&mut components[role as usize]);
     Resolved {
         receivers: take(Role::Receiver),
@@ -307,11 +308,14 @@ fn pipelines(service: &Section, names: &Names, diagnostics: &mut Vec<Diagnostic>
                 diagnostics.push(Diagnostic::error(place, super::joined(&path, "processors"), message));
             }
         }
-        let once = |key: &str| {
+        let mut once = |key: &str| {
             let mut ids: Vec<Id> = Vec::new();
-            for (id, _) in section.ids(key) {
+            for (id, place) in section.ids(key) {
                 if !ids.contains(id) {
                     ids.push(id.clone());
+                } else if key != "processors" {
+                    let message = format!("{id} stands in it twice and counts once");
+                    diagnostics.push(Diagnostic::warning(place, super::joined(&path, key), message));
                 }
             }
             ids
@@ -336,6 +340,27 @@ fn pipeline_id(text: &str) -> Result<(Id, Signal), String> {
         }
     };
     Ok((id, signal))
+}
+
+/// Authenticators, storages and middlewares are extensions the service must start. The Collector finds one missing
+/// when it starts; here it is a warning, since a component that no pipeline uses does no harm.
+fn extensions_needed(components: &[Vec<ConfiguredComponent>; 5], service: &Section, diagnostics: &mut Vec<Diagnostic>) {
+    fn visit(section: &Section, started: &[(Id, Place)], diagnostics: &mut Vec<Diagnostic>) {
+        for slot in section.slots() {
+            match &slot.value {
+                Typed::Id(Some(id)) if !started.iter().any(|(other, _)| other == id) => {
+                    let message = format!("{id} is not among service::extensions; a start with it fails");
+                    diagnostics.push(section.warning_at(slot.name, message));
+                }
+                Typed::Block(Some(inner)) => visit(inner, started, diagnostics),
+                Typed::Blocks(items) => items.iter().for_each(|item| visit(item, started, diagnostics)),
+                _ => {}
+            }
+        }
+    }
+    for component in components.iter().flatten() {
+        visit(&component.section, service.ids("extensions"), diagnostics);
+    }
 }
 
 /// Runs the checks of components that pipelines use, once for each signal.
