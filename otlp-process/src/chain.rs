@@ -98,15 +98,20 @@ impl Chain {
     /// The batch comes back where the first processor of the tail refuses it.
     pub fn process_tail(&mut self, batch: Batch, downstream: &mut dyn Downstream) -> Result<(), Refused> {
         match self.tail.split_first_mut() {
-            None => {
+            Some((Link::Stateful(processor), rest)) => {
+                processor.process(batch, &mut Relay { rest, downstream, room: None })
+            }
+            // No tail: one that remembers nothing would be in the prefix.
+            _ => {
                 downstream.emit(Group::of(batch));
                 Ok(())
             }
-            Some((first, rest)) => first.take(batch, None, rest, downstream),
         }
     }
 
     /// Lets every processor of the tail do what is due. Says when it wants to be called again at the latest.
+    ///
+    /// To be called after [`Chain::process_tail`] too: a batch that begins to wait brings its own deadline.
     pub fn tick(&mut self, downstream: &mut dyn Downstream) -> Option<Instant> {
         let mut next: Option<Instant> = None;
         for index in 0..self.tail.len() {
@@ -223,27 +228,6 @@ fn neighbours(processors: &mut Peekable<IntoIter<Box<dyn Processor>>>) -> (Vec<B
     (stateless, Prefix::new(transforms))
 }
 
-impl Link {
-    fn take(
-        &mut self,
-        batch: Batch,
-        room: Option<Room>,
-        rest: &mut [Link],
-        downstream: &mut dyn Downstream,
-    ) -> Result<(), Refused> {
-        let mut relay = Relay { rest, downstream, room };
-        match self {
-            Link::Stateless(_, prefix) => {
-                if let Some(left) = prefix.apply(batch)? {
-                    relay.emit(Group::of(left));
-                }
-                Ok(())
-            }
-            Link::Stateful(processor) => processor.process(batch, &mut relay),
-        }
-    }
-}
-
 /// What a processor of the tail sees as its downstream: the processors behind it, then the chain's own downstream.
 struct Relay<'a> {
     rest: &'a mut [Link],
@@ -278,9 +262,10 @@ impl Downstream for Relay<'_> {
                     Relay { rest, downstream: &mut *self.downstream, room }.emit(left);
                 }
             }
-            Link::Stateful(_) => {
+            Link::Stateful(processor) => {
                 for part in group.into_parts() {
-                    if let Err(refused) = next.take(part, room.take(), rest, self.downstream) {
+                    let mut relay = Relay { rest: &mut *rest, downstream: &mut *self.downstream, room: room.take() };
+                    if let Err(refused) = processor.process(part, &mut relay) {
                         settle(refused);
                     }
                 }

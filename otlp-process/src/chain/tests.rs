@@ -212,3 +212,11 @@ fn the_worst_health_is_the_chains() {
     assert_eq!(chain.health().state, HealthState::Failed);
     assert_eq!(Chain::new(vec![append(b'1')]).health(), Health::ok());
 }
+
+#[test]
+fn chains_move_between_threads_and_prefixes_are_shared() {
+    fn moves<T: Send>() {}
+    fn is_shared<T: Send + Sync>() {}
+    moves::<Chain>();
+    is_shared::<Arc<Prefix>>();
+}
