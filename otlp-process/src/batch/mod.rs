@@ -56,9 +56,10 @@ use std::time::Instant;
 use otlp_core::component::{Downstream, Processor, Refused};
 use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::{Counter, Gauge, Histogram, ITEM_BOUNDS, Registry};
+use otlp_core::wire;
 use otlp_core::{Batch, Code, Context, Failure, Group, Reason};
 
-pub use accumulator::Split;
+pub(crate) use accumulator::Split;
 use accumulator::{Accumulator, Limits, Trigger};
 pub use config::{Config, GROUP_BYTES_MAX};
 
@@ -84,12 +85,22 @@ struct Metrics {
 }
 
 impl BatchProcessor {
-    /// A processor with the id under which it is counted. `split` is the wire operation that splits a batch.
+    /// A processor with the id under which it is counted.
     ///
     /// # Errors
     ///
     /// As [`Config::check`].
-    pub fn new(id: &str, config: Config, split: Split, registry: &Registry) -> Result<BatchProcessor, ConfigError> {
+    pub fn new(id: &str, config: Config, registry: &Registry) -> Result<BatchProcessor, ConfigError> {
+        BatchProcessor::with_split(id, config, wire::split_first, registry)
+    }
+
+    /// The same with another way to split: tests count bytes.
+    pub(crate) fn with_split(
+        id: &str,
+        config: Config,
+        split: Split,
+        registry: &Registry,
+    ) -> Result<BatchProcessor, ConfigError> {
         config.check()?;
         let straight = config.timeout.is_zero();
         let limits = Limits {
@@ -184,6 +195,7 @@ impl Processor for BatchProcessor {
             Ok(room) => room,
             Err(_) => {
                 self.emit_all(Trigger::Size, downstream);
+                // What was begun has left, so it joins nothing now.
                 plan = self.accumulators[index].plan(batch.items(), batch.size().get());
                 match downstream.hold_split(&mut batch, plan.begins) {
                     Ok(room) => room,
