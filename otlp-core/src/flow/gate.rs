@@ -17,10 +17,10 @@
 //! - An item that is not taken comes back, or goes to the drop handler and is counted. Never neither.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded, unbounded};
 use smallvec::SmallVec;
 
 use super::rate::{Limiter, RateLimit};
@@ -95,8 +95,9 @@ struct Policy<T> {
     when_full: WhenFull,
     limiter: Option<Limiter>,
     on_drop: Box<dyn Fn(T) + Send + Sync>,
-    /// For taking the oldest. Emptied when the last inlet goes, so that it does not keep the channel open.
-    oldest: Mutex<Option<Receiver<Admitted<T>>>>,
+    /// For taking the oldest, and for emptying the channel when the last inlet goes: crossbeam's own would keep what
+    /// waits in it for as long as an outlet lives, and its senders would never hear of it.
+    receiver: Receiver<Admitted<T>>,
 }
 
 /// Closes the gate with the last inlet.
@@ -184,7 +185,7 @@ impl GateState {
 }
 
 /// A connected pair of which the sender is refused when it is full.
-pub fn gate<T: Send + 'static>(capacity: Capacity) -> (GateOutlet<T>, GateInlet<T>) {
+pub fn gate<T: 'static>(capacity: Capacity) -> (GateOutlet<T>, GateInlet<T>) {
     gate_with(GateOptions { capacity, ..GateOptions::default() }, drop)
 }
 
@@ -192,7 +193,7 @@ pub fn gate<T: Send + 'static>(capacity: Capacity) -> (GateOutlet<T>, GateInlet<
 ///
 /// `on_drop` is given every item that is dropped for want of room, one that waited or the one that comes, and settles it.
 /// It runs on the thread that offers, under no lock of the gate's; it is not called where an inlet is dropped.
-pub fn gate_with<T: Send + 'static>(
+pub fn gate_with<T: 'static>(
     options: GateOptions,
     on_drop: impl Fn(T) + Send + Sync + 'static,
 ) -> (GateOutlet<T>, GateInlet<T>) {
@@ -204,12 +205,11 @@ pub fn gate_with<T: Send + 'static>(
         Some(requests) if requests <= SLOTS_MAX => bounded(requests.max(1) as usize),
         _ => unbounded(),
     };
-    let oldest = (options.when_full == WhenFull::DropOldest).then(|| receiver.clone());
     let policy = Arc::new(Policy {
         when_full: options.when_full,
         limiter: options.rate.map(|rate| Limiter::new(rate, options.clock)),
         on_drop: Box::new(on_drop),
-        oldest: Mutex::new(oldest),
+        receiver: receiver.clone(),
     });
     let open = Arc::new(Open { space: Arc::clone(&space), policy: Arc::clone(&policy) });
     (GateOutlet { space, sender, policy }, GateInlet { receiver, open })
@@ -318,7 +318,7 @@ impl<T> GateOutlet<T> {
                     return Err(NotTaken { item, cause: NotTakenCause::Full });
                 }
                 WhenFull::DropOldest => {
-                    if let Some(oldest) = self.take_oldest() {
+                    if let Ok(oldest) = self.policy.receiver.try_recv() {
                         // The item goes first: whoever is told of the room must not find both of them.
                         self.drop_item(oldest.item);
                         continue;
@@ -380,11 +380,6 @@ impl<T> GateOutlet<T> {
         NotTaken { item, cause }
     }
 
-    fn take_oldest(&self) -> Option<Admitted<T>> {
-        let oldest = self.policy.oldest.lock().unwrap_or_else(PoisonError::into_inner);
-        oldest.as_ref()?.try_recv().ok()
-    }
-
     fn drop_item(&self, item: T) {
         self.space.count_dropped();
         (self.policy.on_drop)(item);
@@ -417,7 +412,16 @@ impl<T> GateOutlet<T> {
     ///
     /// The item comes back where the inlet is gone.
     pub fn send(&self, item: T, permit: Permit) -> Result<(), Admitted<T>> {
-        self.sender.try_send(Admitted { item, permit }).map_err(|error| error.into_inner())
+        let admitted = Admitted { item, permit };
+        if self.space.is_closed() {
+            return Err(admitted);
+        }
+        self.sender.try_send(admitted).map_err(TrySendError::into_inner)?;
+        if self.space.is_closed() {
+            // It closed meanwhile. What is found may be another sender's, who then finds this one's, or nothing is left.
+            return self.policy.receiver.try_recv().map_or(Ok(()), Err);
+        }
+        Ok(())
     }
 
     /// How it fares.
@@ -525,10 +529,10 @@ impl Room {
 
 impl<T> Drop for Open<T> {
     fn drop(&mut self) {
+        // Whoever sends looks whether the gate is closed after sending, too, so nothing stays behind: either it is found
+        // here, or its sender finds the gate closed.
         self.space.close();
-        let oldest = self.policy.oldest.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Dropped outside the lock: with the last receiver goes what still waits, and that may do anything.
-        drop(oldest);
+        self.policy.receiver.try_iter().for_each(drop);
     }
 }
 

@@ -264,7 +264,9 @@ mod tests {
                                     assert!(sum <= LIMIT, "{sum} held");
                                     own.push(reservation);
                                 }
-                                Err(_) => drop(refused.fetch_add(1, Ordering::Relaxed)),
+                                Err(_) => {
+                                    refused.fetch_add(1, Ordering::Relaxed);
+                                }
                             },
                             8..12 => {
                                 if let Some(last) = own.last_mut() {
@@ -275,7 +277,9 @@ mod tests {
                                             let sum = held.fetch_add(more, Ordering::SeqCst) + more;
                                             assert!(sum <= LIMIT, "{sum} held");
                                         }
-                                        Err(_) => drop(refused.fetch_add(1, Ordering::Relaxed)),
+                                        Err(_) => {
+                                            refused.fetch_add(1, Ordering::Relaxed);
+                                        }
                                     }
                                 }
                             }
@@ -286,7 +290,9 @@ mod tests {
                             }
                         }
                     }
-                    own.iter().for_each(|last| drop(held.fetch_sub(last.bytes().get(), Ordering::SeqCst)));
+                    for last in &own {
+                        held.fetch_sub(last.bytes().get(), Ordering::SeqCst);
+                    }
                 });
             }
         });

@@ -7,6 +7,7 @@
 //! - Giving back wakes nobody, and makes no system call, where nobody waits.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,8 @@ use crate::shutdown::Deadline;
 
 pub(super) struct Space {
     capacity: Capacity,
+    /// Set under the lock of `state`, so that whoever waits does not miss it; read without.
+    closed: AtomicBool,
     state: Mutex<State>,
     /// Woken when room was given back, when the first in the queue left it, and when the gate closes.
     changed: Condvar,
@@ -25,7 +28,6 @@ struct State {
     held: Weight,
     waiting: VecDeque<Waiter>,
     next: u64,
-    closed: bool,
     blocked: Duration,
     refused: u64,
     rate_limited: u64,
@@ -39,7 +41,7 @@ struct Waiter {
 
 impl Space {
     pub(super) fn new(capacity: Capacity) -> Space {
-        Space { capacity, state: Mutex::default(), changed: Condvar::new() }
+        Space { capacity, closed: AtomicBool::new(false), state: Mutex::default(), changed: Condvar::new() }
     }
 
     pub(super) fn capacity(&self) -> Capacity {
@@ -57,7 +59,7 @@ impl Space {
     /// Takes room if there is some now, and counts a refusal otherwise if asked to.
     pub(super) fn try_take(&self, weight: Weight, counted: bool) -> Result<(), Full> {
         let mut state = self.lock();
-        let never = state.closed || !self.capacity.fits(weight);
+        let never = self.is_closed() || !self.capacity.fits(weight);
         if !never && state.waiting.is_empty() && self.fits(&state, weight) {
             state.held = state.held.plus(weight);
             return Ok(());
@@ -68,7 +70,7 @@ impl Space {
 
     pub(super) fn take_deadline(&self, weight: Weight, deadline: Deadline) -> Result<(), Full> {
         let mut state = self.lock();
-        if !self.capacity.fits(weight) || state.closed {
+        if !self.capacity.fits(weight) || self.is_closed() {
             state.refused += 1;
             return Err(Full { never: true });
         }
@@ -83,7 +85,7 @@ impl Space {
         let mut now = since;
         let result = loop {
             let first = state.waiting.front().is_some_and(|waiter| waiter.id == id);
-            if state.closed {
+            if self.is_closed() {
                 break Err(Full { never: true });
             }
             if first && self.fits(&state, weight) {
@@ -112,7 +114,7 @@ impl Space {
     pub(super) fn pause(&self, duration: Duration) {
         let since = Instant::now();
         let mut state = self.lock();
-        while !state.closed {
+        while !self.is_closed() {
             let left = duration.saturating_sub(since.elapsed());
             if left.is_zero() {
                 break;
@@ -133,12 +135,14 @@ impl Space {
     }
 
     pub(super) fn close(&self) {
-        self.lock().closed = true;
+        let state = self.lock();
+        self.closed.store(true, Ordering::SeqCst);
+        drop(state);
         self.changed.notify_all();
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.lock().closed
+        self.closed.load(Ordering::SeqCst)
     }
 
     pub(super) fn count_rate_limited(&self) {

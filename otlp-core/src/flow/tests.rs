@@ -109,10 +109,9 @@ fn drop_oldest_drops_as_many_of_those_that_wait_as_are_needed() {
 }
 
 #[test]
-fn a_drop_oldest_gate_closes_with_its_inlet_although_its_outlet_can_take_from_it() {
+fn what_waits_goes_with_the_last_inlet() {
     let item = Arc::new(());
-    let options = GateOptions { capacity: requests(2), when_full: WhenFull::DropOldest, ..GateOptions::default() };
-    let (outlet, inlet) = gate_with(options, |_| {});
+    let (outlet, inlet) = gate(requests(2));
     outlet.offer(Arc::clone(&item), ONE).unwrap();
     let permit = outlet.try_reserve(ONE).unwrap();
     drop(inlet.clone());
@@ -260,6 +259,26 @@ fn joined_permits_hold_the_items_of_both_and_one_place() {
     assert_eq!(outlet.state().held, Weight { requests: 1, items: 9, bytes: 14 });
     drop(one);
     assert_eq!(outlet.state().held, Weight::default());
+}
+
+/// A gate that closes while many send: each item is given back to somebody or dropped, none stays in the channel.
+#[test]
+fn nothing_stays_in_a_gate_that_closes_while_others_send() {
+    for _ in 0..50 {
+        let item = Arc::new(());
+        let (outlet, inlet) = gate(requests(1000));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let (outlet, item) = (outlet.clone(), Arc::clone(&item));
+                scope.spawn(move || while outlet.offer(Arc::clone(&item), ONE).is_ok() {});
+            }
+            scope.spawn(|| {
+                let _ = inlet.recv_deadline(far());
+                drop(inlet);
+            });
+        });
+        assert_eq!((Arc::strong_count(&item), outlet.state().held), (1, Weight::default()));
+    }
 }
 
 /// Many senders and takers on a small gate, for every policy: what is held never exceeds the capacity, and every item is
