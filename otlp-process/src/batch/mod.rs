@@ -57,7 +57,7 @@ use otlp_core::component::{Downstream, Processor, Refused};
 use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::{Counter, Gauge, Histogram, ITEM_BOUNDS, Registry};
 use otlp_core::wire;
-use otlp_core::{Batch, Code, Context, Failure, Group, Reason};
+use otlp_core::{Batch, Code, Context, Deadline, Failure, Group, Reason};
 
 pub(crate) use accumulator::Split;
 use accumulator::{Accumulator, Limits, Trigger};
@@ -75,6 +75,7 @@ pub struct BatchProcessor {
     by_metadata: HashMap<Box<[Box<[String]>]>, usize>,
     metrics: Metrics,
     out: Vec<(Group, Trigger)>,
+    stopped: bool,
 }
 
 struct Metrics {
@@ -116,9 +117,16 @@ impl BatchProcessor {
             timeout_trigger: registry.counter(names::BATCH_TIMEOUT_TRIGGER, None, labels()),
             cardinality: registry.gauge(names::BATCH_CARDINALITY, None, labels()),
         };
-        let by_metadata = HashMap::new();
-        let mut processor =
-            BatchProcessor { config, split, limits, accumulators: Vec::new(), by_metadata, metrics, out: Vec::new() };
+        let mut processor = BatchProcessor {
+            config,
+            split,
+            limits,
+            accumulators: Vec::new(),
+            by_metadata: HashMap::new(),
+            metrics,
+            out: Vec::new(),
+            stopped: false,
+        };
         if processor.config.metadata_keys.is_empty() {
             processor.accumulators.push(Accumulator::new(limits));
             processor.metrics.cardinality.set(1);
@@ -175,6 +183,10 @@ impl BatchProcessor {
 
 impl Processor for BatchProcessor {
     fn process(&mut self, batch: Batch, downstream: &mut dyn Downstream) -> Result<(), Refused> {
+        if self.stopped {
+            let failure = Failure::refused(Reason::SHUTDOWN, "the batch processor has stopped");
+            return Err(Refused { batch: Box::new(batch), failure, hold: false });
+        }
         let index = match self.accumulator(batch.context()) {
             Ok(index) => index,
             Err(failure) => return Err(Refused { batch: Box::new(batch), failure, hold: false }),
@@ -242,6 +254,10 @@ impl Processor for BatchProcessor {
 
     fn flush(&mut self, downstream: &mut dyn Downstream) {
         self.emit_all(Trigger::Timeout, downstream);
+    }
+
+    fn shutdown(&mut self, _: Deadline) {
+        self.stopped = true;
     }
 }
 

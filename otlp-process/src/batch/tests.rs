@@ -8,7 +8,7 @@ use otlp_core::flow::gate::{Capacity, GateInlet, GateOutlet, Place, Room, Weight
 use otlp_core::telemetry::Registry;
 use otlp_core::telemetry::ledger::Ledger;
 use otlp_core::telemetry::registry::SampleValue;
-use otlp_core::testing::generate;
+use otlp_core::testing::{generate, verify};
 use otlp_core::{Ack, AckMode, Batch, Clock, Context, Failure, Group, ItemCount, Reason, Signal};
 use proptest::prelude::*;
 
@@ -316,6 +316,15 @@ fn otlp_of_every_signal_is_split_at_the_maximum_and_stays_valid() {
         for group in &sink.groups {
             let checked = wire::validate(signal, &group.joined(), &wire::Limits::default()).unwrap();
             assert_eq!(checked.items, group.items(), "{signal}");
+        }
+    }
+}
+
+#[test]
+fn the_contract_is_kept() {
+    for config in [config(10, 0), config(10, 12), config(0, 0), Config::default()] {
+        for signal in Signal::ALL {
+            verify::processor(signal, || BatchProcessor::new("batch", config.clone(), &Registry::new()).unwrap());
         }
     }
 }
