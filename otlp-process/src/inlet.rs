@@ -7,7 +7,7 @@
 //! # Limits
 //!
 //! The gate holds at most its capacity, 1000 batches by default ([`INLET_BATCHES`]), and lets through what its rate
-//! allows. What happens when it is full is [`WhenFull`](otlp_core::flow::WhenFull): `Refuse` and `Block` give the batch
+//! allows. What happens when it is full is [`WhenFull`]: `Refuse` and `Block` give the batch
 //! back, the latter with the request to hold it and try again; `DropNewest` and `DropOldest` accept it, count what they
 //! drop, and tell its sender OK.
 //!

@@ -34,7 +34,7 @@ pub(crate) enum Trigger {
 }
 
 /// Splits the first items off a batch; `None` where it cannot be split there, and then it is unchanged.
-pub type Split = fn(batch: &mut Batch, items: ItemCount) -> Option<Batch>;
+pub(crate) type Split = fn(batch: &mut Batch, items: ItemCount) -> Option<Batch>;
 
 /// What a batch would do to an accumulator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -56,9 +56,10 @@ use std::time::Instant;
 use otlp_core::component::{Downstream, Processor, Refused};
 use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::{Counter, Gauge, Histogram, ITEM_BOUNDS, Registry};
-use otlp_core::{Batch, Code, Context, Failure, Group, Reason};
+use otlp_core::wire;
+use otlp_core::{Batch, Code, Context, Deadline, Failure, Group, Reason};
 
-pub use accumulator::Split;
+pub(crate) use accumulator::Split;
 use accumulator::{Accumulator, Limits, Trigger};
 pub use config::{Config, GROUP_BYTES_MAX};
 
@@ -74,6 +75,7 @@ pub struct BatchProcessor {
     by_metadata: HashMap<Box<[Box<[String]>]>, usize>,
     metrics: Metrics,
     out: Vec<(Group, Trigger)>,
+    stopped: bool,
 }
 
 struct Metrics {
@@ -84,12 +86,22 @@ struct Metrics {
 }
 
 impl BatchProcessor {
-    /// A processor with the id under which it is counted. `split` is the wire operation that splits a batch.
+    /// A processor with the id under which it is counted.
     ///
     /// # Errors
     ///
     /// As [`Config::check`].
-    pub fn new(id: &str, config: Config, split: Split, registry: &Registry) -> Result<BatchProcessor, ConfigError> {
+    pub fn new(id: &str, config: Config, registry: &Registry) -> Result<BatchProcessor, ConfigError> {
+        BatchProcessor::with_split(id, config, wire::split_first, registry)
+    }
+
+    /// The same with another way to split: tests count bytes.
+    pub(crate) fn with_split(
+        id: &str,
+        config: Config,
+        split: Split,
+        registry: &Registry,
+    ) -> Result<BatchProcessor, ConfigError> {
         config.check()?;
         let straight = config.timeout.is_zero();
         let limits = Limits {
@@ -105,9 +117,16 @@ impl BatchProcessor {
             timeout_trigger: registry.counter(names::BATCH_TIMEOUT_TRIGGER, None, labels()),
             cardinality: registry.gauge(names::BATCH_CARDINALITY, None, labels()),
         };
-        let by_metadata = HashMap::new();
-        let mut processor =
-            BatchProcessor { config, split, limits, accumulators: Vec::new(), by_metadata, metrics, out: Vec::new() };
+        let mut processor = BatchProcessor {
+            config,
+            split,
+            limits,
+            accumulators: Vec::new(),
+            by_metadata: HashMap::new(),
+            metrics,
+            out: Vec::new(),
+            stopped: false,
+        };
         if processor.config.metadata_keys.is_empty() {
             processor.accumulators.push(Accumulator::new(limits));
             processor.metrics.cardinality.set(1);
@@ -164,6 +183,10 @@ impl BatchProcessor {
 
 impl Processor for BatchProcessor {
     fn process(&mut self, batch: Batch, downstream: &mut dyn Downstream) -> Result<(), Refused> {
+        if self.stopped {
+            let failure = Failure::refused(Reason::SHUTDOWN, "the batch processor has stopped");
+            return Err(Refused { batch: Box::new(batch), failure, hold: false });
+        }
         let index = match self.accumulator(batch.context()) {
             Ok(index) => index,
             Err(failure) => return Err(Refused { batch: Box::new(batch), failure, hold: false }),
@@ -184,6 +207,7 @@ impl Processor for BatchProcessor {
             Ok(room) => room,
             Err(_) => {
                 self.emit_all(Trigger::Size, downstream);
+                // What was begun has left, so it joins nothing now.
                 plan = self.accumulators[index].plan(batch.items(), batch.size().get());
                 match downstream.hold_split(&mut batch, plan.begins) {
                     Ok(room) => room,
@@ -230,6 +254,10 @@ impl Processor for BatchProcessor {
 
     fn flush(&mut self, downstream: &mut dyn Downstream) {
         self.emit_all(Trigger::Timeout, downstream);
+    }
+
+    fn shutdown(&mut self, _: Deadline) {
+        self.stopped = true;
     }
 }
 

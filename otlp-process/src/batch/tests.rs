@@ -8,6 +8,7 @@ use otlp_core::flow::gate::{Capacity, GateInlet, GateOutlet, Place, Room, Weight
 use otlp_core::telemetry::Registry;
 use otlp_core::telemetry::ledger::Ledger;
 use otlp_core::telemetry::registry::SampleValue;
+use otlp_core::testing::{generate, verify};
 use otlp_core::{Ack, AckMode, Batch, Clock, Context, Failure, Group, ItemCount, Reason, Signal};
 use proptest::prelude::*;
 
@@ -122,7 +123,7 @@ fn config(size: u32, max: u32) -> Config {
 }
 
 fn processor(config: Config) -> BatchProcessor {
-    BatchProcessor::new("batch", config, split, &Registry::new()).unwrap()
+    BatchProcessor::with_split("batch", config, split, &Registry::new()).unwrap()
 }
 
 /// Offers batches of these sizes, numbered through, and says what left.
@@ -281,7 +282,7 @@ fn a_group_leaves_before_it_would_be_too_large_for_a_collector() {
 #[test]
 fn sends_are_counted_by_their_trigger() {
     let registry = Registry::new();
-    let mut processor = BatchProcessor::new("batch/2", config(2, 0), split, &registry).unwrap();
+    let mut processor = BatchProcessor::new("batch/2", config(2, 0), &registry).unwrap();
     let mut sink = Sink::new(None);
     processor.process(batch(0, 2), &mut sink).unwrap();
     processor.process(batch(2, 1), &mut sink).unwrap();
@@ -297,6 +298,35 @@ fn sends_are_counted_by_their_trigger() {
     }
     let sizes = registry.samples().into_iter().find(|sample| sample.name.ends_with("batch_send_size")).unwrap();
     assert!(matches!(sizes.value, SampleValue::Histogram { count: 2, sum, .. } if sum == 3.0));
+}
+
+#[test]
+fn otlp_of_every_signal_is_split_at_the_maximum_and_stays_valid() {
+    for signal in Signal::ALL {
+        let mut processor = BatchProcessor::new("batch", config(100, 100), &Registry::new()).unwrap();
+        let mut sink = Sink::new(None);
+        for seed in 0..7 {
+            processor.process(generate::batch(signal, seed, 90), &mut sink).unwrap();
+        }
+        processor.flush(&mut sink);
+        let sizes: Vec<u64> = sink.groups.iter().map(|group| group.items().get()).collect();
+        let total: u64 = (0..7).map(|seed| generate::batch(signal, seed, 90).items().get()).sum();
+        assert_eq!(sizes.iter().sum::<u64>(), total, "{signal}");
+        assert!(sizes[..sizes.len() - 1].iter().all(|&size| size == 100), "{signal}: {sizes:?}");
+        for group in &sink.groups {
+            let checked = wire::validate(signal, &group.joined(), &wire::Limits::default()).unwrap();
+            assert_eq!(checked.items, group.items(), "{signal}");
+        }
+    }
+}
+
+#[test]
+fn the_contract_is_kept() {
+    for config in [config(10, 0), config(10, 12), config(0, 0), Config::default()] {
+        for signal in Signal::ALL {
+            verify::processor(signal, || BatchProcessor::new("batch", config.clone(), &Registry::new()).unwrap());
+        }
+    }
 }
 
 #[test]

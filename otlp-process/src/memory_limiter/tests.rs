@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use otlp_core::component::{HealthState, Processor};
 use otlp_core::telemetry::Registry;
+use otlp_core::testing::verify;
 use otlp_core::{Batch, ByteSize, Clock, ItemCount, Reason, Retry, Signal};
 
 use super::*;
@@ -96,6 +97,23 @@ fn what_cannot_be_measured_changes_nothing() {
     assert!(bench.offer().is_err());
     bench.holds(UNKNOWN).clock.advance(SECOND);
     assert!(bench.offer().is_err());
+}
+
+#[test]
+fn the_contract_is_kept() {
+    for resident in [0, 90] {
+        let make = move || {
+            let mut readings = 0;
+            // The first reading lets it be healthy.
+            let read: ReadResident = Box::new(move || {
+                readings += 1;
+                Some(ByteSize::mib(if readings == 1 { 0 } else { resident }))
+            });
+            let clock = Clock::simulated();
+            MemoryLimiter::new("memory_limiter", &config(), ByteSize::mib(1000), read, clock, &Registry::new()).unwrap()
+        };
+        verify::processor(Signal::Metrics, make);
+    }
 }
 
 #[test]

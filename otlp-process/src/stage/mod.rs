@@ -29,8 +29,8 @@
 //!
 //! # On failure
 //!
-//! A panic costs one batch: it is rejected and counted, and the next goes on. A thread that ends all the same is
-//! restarted after a pause that doubles from 100 ms to 10 s; the stage is unhealthy meanwhile.
+//! A panic costs one batch: it is rejected and counted, and the next goes on. A thread that ends all the same is begun
+//! again after a while, see [`Supervised`]; the stage is unhealthy meanwhile.
 //!
 //! # On shutdown
 //!
@@ -41,19 +41,16 @@ mod processing;
 mod tests;
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, never, select};
-use otlp_core::component::{Fanout, Health, StartError};
+use otlp_core::component::{Fanout, Health, HealthState, StartError};
 use otlp_core::flow::gate::{Admitted, GateInlet};
-use otlp_core::shutdown::stop;
 use otlp_core::telemetry::Registry;
 use otlp_core::telemetry::ledger::Ledger;
-use otlp_core::thread::{Thread, ThreadOptions};
-use otlp_core::{Batch, Clock, Deadline, Failure, Reason, Stop, Stopper};
+use otlp_core::thread::{RestartBackoff, Supervised, ThreadOptions};
+use otlp_core::{Batch, Clock, Deadline, Failure, Reason, Stop};
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
@@ -101,21 +98,20 @@ pub struct StageOptions {
 /// One, joined by [`Stage::shutdown`].
 pub struct Stage {
     pipeline: String,
+    worker: Arc<Mutex<Worker>>,
     processing: Arc<Mutex<Processing>>,
-    restarting: Arc<AtomicBool>,
     deadline: Arc<Mutex<Deadline>>,
-    stopper: Stopper,
     done: Receiver<()>,
-    thread: Option<Thread>,
+    thread: Option<Supervised>,
 }
 
+/// What the thread works with. It outlives a panic of the thread: what is in the inlet is there for the next.
 struct Worker {
-    inlet: GateInlet<Batch>,
+    inlet: Option<GateInlet<Batch>>,
     processing: Arc<Mutex<Processing>>,
     pool: Option<Arc<rayon::ThreadPool>>,
     max_concurrent: usize,
     pool_work_min: Duration,
-    stop: Stop,
     deadline: Arc<Mutex<Deadline>>,
     round: Vec<Admitted<Batch>>,
 }
@@ -132,39 +128,39 @@ impl Stage {
         let threads = pool.as_ref().map_or(1, |pool| pool.current_num_threads());
         let max_concurrent = if max_concurrent == 0 { threads } else { max_concurrent };
         let processing = Arc::new(Mutex::new(Processing::new(chain, ledger, fanout, &registry, clock)));
-        let (stopper, stop) = stop();
         let (ended, done) = bounded::<()>(0);
-        let restarting = Arc::new(AtomicBool::new(false));
         let deadline = Arc::new(Mutex::new(Deadline::NEVER));
-        let mut worker = Worker {
-            inlet,
+        let worker = Arc::new(Mutex::new(Worker {
+            inlet: Some(inlet),
             processing: Arc::clone(&processing),
             pool,
             max_concurrent,
             pool_work_min: options.pool_work_min,
-            stop,
             deadline: Arc::clone(&deadline),
             round: Vec::new(),
-        };
-        let thread = Thread::spawn(name, options.thread, {
-            let (restarting, pipeline) = (Arc::clone(&restarting), pipeline.clone());
+        }));
+        let thread = Supervised::spawn(name, options.thread, RestartBackoff::default(), {
+            let worker = Arc::clone(&worker);
             move || {
-                // Dropped with the closure, whatever ends it: the channel closes, and whoever waits for it hears.
-                let _ended = ended;
-                worker.run_restarting(&pipeline, &restarting);
+                // Goes with the thread, whatever ends it: the channel closes, and whoever waits for it hears.
+                let _ = &ended;
+                let worker = Arc::clone(&worker);
+                move |stop: &Stop| worker.lock().run(stop)
             }
         })
         .map_err(|error| StartError {
             message: format!("cannot start the processing thread of pipeline {pipeline}"),
             source: Some(error),
         })?;
-        Ok(Stage { pipeline, processing, restarting, deadline, stopper, done, thread: Some(thread) })
+        Ok(Stage { pipeline, worker, processing, deadline, done, thread: Some(thread) })
     }
 
     /// How it and its processors fare.
     pub fn health(&self) -> Health {
-        if self.restarting.load(Ordering::Acquire) {
-            return Health::unhealthy("the processing thread is being restarted after a panic");
+        match self.thread.as_ref().map(Supervised::health) {
+            Some(health) if health.state == HealthState::Ok => {}
+            Some(health) => return health,
+            None => return Health { state: HealthState::Stopped, message: String::new() },
         }
         // Held while a round is processed; waiting for the end of one is what a busy pipeline costs whoever asks.
         match self.processing.try_lock_for(Duration::from_millis(100)) {
@@ -178,14 +174,17 @@ impl Stage {
     /// blocks, is left behind, and what it has stays counted as held.
     pub fn shutdown(&mut self, deadline: Deadline) -> bool {
         *self.deadline.lock() = deadline;
-        self.stopper.stop();
-        let Some(thread) = self.thread.take() else { return true };
+        let Some(mut thread) = self.thread.take() else { return true };
+        thread.stop();
         let ended = match deadline.instant() {
             Some(instant) => self.done.recv_deadline(instant) != Err(RecvTimeoutError::Timeout),
             None => self.done.recv().is_err(),
         };
         if ended {
-            return thread.join();
+            drop(thread);
+            // Done already, unless the thread was told to stop while it waited to be begun again.
+            self.worker.lock().drain();
+            return true;
         }
         log::error!("the processing thread of pipeline {} did not end by the deadline", self.pipeline);
         // Joining it could take for ever: it ends by itself once the destinations let go of it.
@@ -201,46 +200,31 @@ impl Drop for Stage {
 }
 
 impl Worker {
-    fn run_restarting(&mut self, pipeline: &str, restarting: &AtomicBool) {
-        let mut pause = Duration::from_millis(100);
-        while catch_unwind(AssertUnwindSafe(|| self.run(restarting))).is_err() {
-            restarting.store(true, Ordering::Release);
-            log::error!("the processing thread of pipeline {pipeline} panicked; it is restarted in {pause:?}");
-            if self.stop.wait(pause) {
-                restarting.store(false, Ordering::Release);
-            }
-            pause = (pause * 2).min(Duration::from_secs(10));
-        }
-    }
-
-    fn run(&mut self, restarting: &AtomicBool) {
+    fn run(&mut self, stop: &Stop) {
         let woken = self.processing.lock().woken().clone();
-        let mut next: Option<Instant> = self.turn();
-        restarting.store(false, Ordering::Release);
-        while self.wait(next, &woken) {
+        let mut next = self.turn();
+        while self.wait(stop, next, &woken) {
             next = self.turn();
         }
         self.drain();
     }
 
     /// Waits for whatever is next; false when nothing will come any more. A batch that came is in the round.
-    fn wait(&mut self, next: Option<Instant>, woken: &Receiver<()>) -> bool {
-        if self.stop.asked() {
-            return false;
-        }
-        if let Ok(admitted) = self.inlet.try_recv() {
+    fn wait(&mut self, stop: &Stop, next: Option<Instant>, woken: &Receiver<()>) -> bool {
+        let Some(inlet) = self.inlet.as_ref().filter(|_| !stop.asked()) else { return false };
+        if let Ok(admitted) = inlet.try_recv() {
             self.round.push(admitted);
             return true;
         }
         let timer = next.map_or_else(never, crossbeam_channel::at);
         select! {
-            recv(self.inlet.channel()) -> admitted => match admitted {
+            recv(inlet.channel()) -> admitted => match admitted {
                 Ok(admitted) => self.round.push(admitted),
                 Err(_) => return false,
             },
             recv(woken) -> _ => {}
             recv(timer) -> _ => {}
-            recv(self.stop.channel()) -> _ => return false,
+            recv(stop.channel()) -> _ => return false,
         }
         true
     }
@@ -248,7 +232,7 @@ impl Worker {
     /// Processes the round, with all that waits beside what is in it, and what is due.
     fn turn(&mut self) -> Option<Instant> {
         while self.round.len() < self.max_concurrent * ROUND_FACTOR
-            && let Ok(admitted) = self.inlet.try_recv()
+            && let Some(admitted) = self.try_recv()
         {
             self.round.push(admitted);
         }
@@ -263,7 +247,15 @@ impl Worker {
                 }
             }
         }
-        processing.tick(!self.inlet.is_empty())
+        processing.tick(self.is_waiting())
+    }
+
+    fn try_recv(&self) -> Option<Admitted<Batch>> {
+        self.inlet.as_ref()?.try_recv().ok()
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.inlet.as_ref().is_some_and(|inlet| !inlet.is_empty())
     }
 
     fn pool_for_round(&self, processing: &Processing) -> Option<Arc<rayon::ThreadPool>> {
@@ -299,30 +291,23 @@ impl Worker {
         }
     }
 
+    /// Processes what is left in the inlet, or refuses it when it is too late for that, and closes it. Once.
     fn drain(&mut self) {
-        loop {
-            let late = self.deadline.lock().passed(Instant::now());
-            if late {
-                self.refuse_rest();
-                break;
-            }
+        while self.inlet.is_some() && !self.deadline.lock().passed(Instant::now()) {
             self.turn();
-            if self.inlet.is_empty() {
+            if !self.is_waiting() {
                 break;
             }
         }
-        let deadline = *self.deadline.lock();
+        let rest = self.round.drain(..).chain(std::iter::from_fn(|| self.inlet.as_ref()?.try_recv().ok()));
         let mut processing = self.processing.lock();
-        processing.flush();
-        processing.shutdown(deadline);
-    }
-
-    fn refuse_rest(&mut self) {
-        let mut processing = self.processing.lock();
-        let rest = self.round.drain(..).chain(std::iter::from_fn(|| self.inlet.try_recv().ok()));
         for Admitted { item, permit } in rest {
             processing.refuse(item, Failure::refused(Reason::SHUTDOWN, "the pipeline is stopping"));
             drop(permit);
+        }
+        if self.inlet.take().is_some() {
+            processing.flush();
+            processing.shutdown(*self.deadline.lock());
         }
     }
 }

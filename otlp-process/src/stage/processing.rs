@@ -6,8 +6,6 @@
 //! - Room in every destination's queue is had before a batch is accepted.
 //! - A panic costs the batch that was being processed, and no other.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +15,7 @@ use otlp_core::flow::gate::{Room, Weight};
 use otlp_core::telemetry::ledger::Ledger;
 use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::{Counter, DURATION_BOUNDS, Histogram, Registry};
+use otlp_core::thread::catch_panic;
 use otlp_core::{Ack, Batch, Clock, Code, Deadline, Failure, Group, ItemCount, Reason, Ticket};
 
 use crate::chain::{Chain, Prefix};
@@ -34,6 +33,7 @@ pub struct Processing {
 #[derive(Clone)]
 pub(crate) struct Work {
     prefix: Arc<Prefix>,
+    pipeline: Arc<str>,
     clock: Clock,
 }
 
@@ -67,7 +67,7 @@ struct Way {
 
 struct Metrics {
     registry: Registry,
-    pipeline: String,
+    pipeline: Arc<str>,
     requests: Counter,
     bytes: Counter,
     duration: Histogram,
@@ -82,8 +82,8 @@ impl Processing {
         registry: &Registry,
         clock: Clock,
     ) -> Processing {
-        let pipeline = ledger.pipeline().to_owned();
-        let labels = || vec![("pipeline", pipeline.clone())];
+        let pipeline: Arc<str> = ledger.pipeline().into();
+        let labels = || vec![("pipeline", pipeline.to_string())];
         let metrics = Metrics {
             requests: registry.counter(names::PIPELINE_REQUESTS, None, labels()),
             bytes: registry.counter(names::PIPELINE_BYTES, None, labels()),
@@ -140,7 +140,11 @@ impl Processing {
     }
 
     pub(crate) fn work(&self) -> Work {
-        Work { prefix: Arc::clone(&self.prefix), clock: self.way.clock.clone() }
+        Work {
+            prefix: Arc::clone(&self.prefix),
+            pipeline: Arc::clone(&self.way.metrics.pipeline),
+            clock: self.way.clock.clone(),
+        }
     }
 
     /// How long the prefix will take for that many bytes on one thread, going by what was measured lately.
@@ -161,7 +165,7 @@ impl Processing {
             Applied::Left(batch) => {
                 let items = batch.items();
                 self.way.taken = false;
-                if self.guarded("handing on", |_, way| way.emit(Group::of(batch))).is_none() {
+                if self.guarded("handing on a batch", |_, way| way.emit(Group::of(batch))).is_none() {
                     self.panicked(items);
                 }
             }
@@ -177,7 +181,7 @@ impl Processing {
     fn tail(&mut self, batch: Batch) {
         let items = batch.items();
         self.way.taken = false;
-        match self.guarded("processing", |chain, way| chain.process_tail(batch, way)) {
+        match self.guarded("processing a batch", |chain, way| chain.process_tail(batch, way)) {
             Some(Ok(())) => {}
             Some(Err(refused)) => self.way.refuse(*refused.batch, refused.failure),
             None => self.panicked(items),
@@ -196,8 +200,8 @@ impl Processing {
         let (chain, way) = (&mut self.chain, &mut self.way);
         // A processor that panicked halfway may be left in any state of its own, but what it held has a ticket each:
         // nothing can be lost without being counted, and that is all that is relied on.
-        catch_unwind(AssertUnwindSafe(|| run(chain, way)))
-            .inspect_err(|panic| log_panic(self.way.ledger.pipeline(), doing, &**panic))
+        catch_panic(|| run(chain, way))
+            .inspect_err(|message| log_panic(self.way.ledger.pipeline(), doing, message))
             .ok()
     }
 }
@@ -215,12 +219,12 @@ impl Work {
             return Worked { result: Applied::Left(batch), bytes, took: Duration::ZERO };
         }
         let began = self.clock.now();
-        let result = match catch_unwind(AssertUnwindSafe(|| self.prefix.apply(batch))) {
+        let result = match catch_panic(|| self.prefix.apply(batch)) {
             Ok(Ok(Some(batch))) => Applied::Left(batch),
             Ok(Ok(None)) => Applied::Removed(items),
             Ok(Err(refused)) => Applied::Refused(Box::new(refused)),
-            Err(panic) => {
-                log_panic("", "processing", &*panic);
+            Err(message) => {
+                log_panic(&self.pipeline, "processing a batch", &message);
                 Applied::Panicked(items)
             }
         };
@@ -300,7 +304,7 @@ impl Downstream for Way {
 
 impl Metrics {
     fn failed(&self, reason: Reason) {
-        let labels = vec![("pipeline", self.pipeline.clone()), ("reason", reason.as_str().to_owned())];
+        let labels = vec![("pipeline", self.pipeline.to_string()), ("reason", reason.as_str().to_owned())];
         self.registry.counter(names::PIPELINE_FAILURES, None, labels).increment();
     }
 }
@@ -310,9 +314,8 @@ fn panic_failure() -> Failure {
 }
 
 /// ERROR: the batch is gone, and there is a defect to be mended.
-fn log_panic(pipeline: &str, doing: &str, panic: &(dyn Any + Send)) {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    log::error!("a processor panicked while {doing} a batch: {} pipeline={pipeline}", text.unwrap_or("no message"));
+fn log_panic(pipeline: &str, doing: &str, message: &str) {
+    log::error!("a processor panicked while {doing}: {message} pipeline={pipeline}");
 }
 
 impl std::fmt::Debug for Processing {

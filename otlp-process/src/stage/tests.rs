@@ -129,7 +129,7 @@ fn obedient() -> Box<dyn Processor> {
 }
 
 fn batching(config: Config) -> Box<dyn Processor> {
-    Box::new(BatchProcessor::new("batch", config, split, &Registry::new()).unwrap())
+    Box::new(BatchProcessor::with_split("batch", config, split, &Registry::new()).unwrap())
 }
 
 fn delivered() -> Outcome {
