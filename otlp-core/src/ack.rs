@@ -3,14 +3,15 @@
 //! Invariants:
 //!
 //! - The sender is told exactly once, when every part of its request has an outcome, and it is told the worst of them.
-//! - Every part has an outcome: one that is dropped without is counted as lost and answered with "send again".
+//! - Every part has an outcome: one that is dropped without is counted as lost and answered with "send again", or, where
+//!   a panic dropped it, counted as such and answered with "do not send again".
 //! - An item stands in exactly one column of the [`Ledger`] for each destination, from acceptance on.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::outcome::{Failure, Outcome, Reason};
+use crate::outcome::{Code, Failure, Outcome, Reason};
 use crate::telemetry::ledger::{Account, Ledger};
 use crate::unit::ItemCount;
 
@@ -133,7 +134,7 @@ impl Clone for Ack {
 impl Drop for Ack {
     fn drop(&mut self) {
         if self.0.is_some() {
-            self.give(Outcome::Failed(Failure::refused(Reason::LOST, "the request was lost inside the pipeline")));
+            self.give(Outcome::Failed(lost("the request was lost inside the pipeline")));
         }
     }
 }
@@ -275,6 +276,13 @@ impl Ticket {
         self.settle(Outcome::Failed(failure));
     }
 
+    /// Drops accepted items as a full queue's policy says: counted, and the sender hears OK, because the policy is not to
+    /// hold it up.
+    pub fn shed(mut self, reason: Reason) {
+        self.book(&Outcome::Failed(Failure::refused(reason, "dropped, as configured")));
+        std::mem::replace(&mut self.ack, Ack::nobody()).settle(Outcome::Delivered);
+    }
+
     fn book(&mut self, outcome: &Outcome) {
         match std::mem::replace(&mut self.stage, Stage::Settled) {
             Stage::Offered | Stage::Settled => {}
@@ -290,8 +298,18 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !matches!(self.stage, Stage::Settled | Stage::Offered) {
-            self.book(&Outcome::Failed(Failure::refused(Reason::LOST, "the batch was lost inside the pipeline")));
+            self.book(&Outcome::Failed(lost("the batch was lost inside the pipeline")));
         }
+    }
+}
+
+/// Why something was dropped without an outcome. What is dropped by unwinding was in the hands of whoever panicked: sent
+/// again, it would make it panic again, so the sender is told not to.
+fn lost(message: &'static str) -> Failure {
+    if std::thread::panicking() {
+        Failure::rejected(Code::Internal, Reason::PANIC, "a component of the pipeline failed on this request")
+    } else {
+        Failure::refused(Reason::LOST, message)
     }
 }
 
@@ -331,6 +349,23 @@ mod tests {
         let Ok(Outcome::Failed(failure)) = heard.try_recv() else { panic!("no failure") };
         assert_eq!(failure.reason, Reason::LOST);
         assert!(failure.is_retryable());
+    }
+
+    #[test]
+    fn what_a_panic_drops_is_rejected() {
+        let (sink, heard) = heard();
+        let ledger = Ledger::new("traces", Signal::Traces, ["a"]);
+        let mut ticket = Ticket::new(ItemCount(3), Ack::new(AckMode::Exported, sink));
+        ticket.accept(&ledger, ItemCount(3));
+        let thread = std::thread::spawn(move || {
+            let _ticket = ticket;
+            panic!("on purpose");
+        });
+        assert!(thread.join().is_err());
+        let Ok(Outcome::Failed(failure)) = heard.try_recv() else { panic!("no failure") };
+        assert_eq!((failure.reason, failure.is_retryable()), (Reason::PANIC, false));
+        assert_eq!(ledger.page().destinations[0].dropped_for(Reason::PANIC), ItemCount(3));
+        assert_eq!(ledger.page().balance(), Ok(()));
     }
 
     #[test]

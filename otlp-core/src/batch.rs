@@ -201,6 +201,11 @@ impl Batch {
     pub fn settle(self, outcome: Outcome) {
         self.ticket.settle(outcome);
     }
+
+    /// Takes the ticket and lets the bytes go.
+    pub fn into_ticket(self) -> Ticket {
+        self.ticket
+    }
 }
 
 /// Batches of one signal on their way out together, to be written one after another as one request.

@@ -136,6 +136,22 @@ pub trait Downstream {
     /// Where a destination that is not to lose anything has no room. The batch is unchanged.
     fn hold(&mut self, batch: &mut Batch, joins: bool) -> Result<Room, Failure>;
 
+    /// As [`Downstream::hold`] for a batch that is to be split: `begins` says how many groups it will begin. What it
+    /// does not begin it joins. The parts' room is split off from what is given back.
+    ///
+    /// # Errors
+    ///
+    /// As [`Downstream::hold`].
+    fn hold_split(&mut self, batch: &mut Batch, begins: u64) -> Result<Room, Failure> {
+        self.hold(batch, begins == 0)
+    }
+
+    /// Whether nothing else is open: no batch waits to be processed and no destination has any, so that every open
+    /// request waits in the processor that asks.
+    fn is_idle(&self) -> bool {
+        false
+    }
+
     /// The time of this turn.
     fn now(&self) -> Instant;
 }
@@ -215,6 +231,16 @@ pub trait Fanout: Send + Sync {
     ///
     /// Where a destination that is to refuse has no room; then nothing is reserved anywhere.
     fn reserve(&self, weight: Weight) -> Result<Room, Failure>;
+
+    /// As [`Fanout::reserve`], never waiting: for those who hold places themselves, which they could not give up while
+    /// they wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`Fanout::reserve`], and where it would have to wait.
+    fn try_reserve(&self, weight: Weight) -> Result<Room, Failure> {
+        self.reserve(weight)
+    }
 
     /// Hands a group whose tickets have all been accepted to every destination, into the room that was reserved for it.
     fn send(&self, group: Group, room: Room);

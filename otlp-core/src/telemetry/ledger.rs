@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crossbeam_channel::Sender;
+
 use crate::outcome::{Outcome, Reason};
 use crate::signal::Signal;
 use crate::unit::ItemCount;
@@ -29,6 +31,8 @@ pub struct Ledger {
     signal: Signal,
     names: Vec<String>,
     page: Mutex<Page>,
+    /// Who is to be woken when no destination has anything any more. Taken only under the lock of `page`.
+    wake: Mutex<Option<Sender<()>>>,
 }
 
 /// The books at one moment.
@@ -96,7 +100,7 @@ impl Ledger {
     ) -> Arc<Ledger> {
         let names: Vec<String> = destinations.into_iter().map(Into::into).collect();
         let page = Page { destinations: vec![Column::default(); names.len()], ..Page::default() };
-        Arc::new(Ledger { pipeline: pipeline.into(), signal, names, page: Mutex::new(page) })
+        Arc::new(Ledger { pipeline: pipeline.into(), signal, names, page: Mutex::new(page), wake: Mutex::new(None) })
     }
 
     /// The pipeline's id.
@@ -117,6 +121,18 @@ impl Ledger {
     /// The books as they are now. Balanced, always.
     pub fn page(&self) -> Page {
         self.lock().clone()
+    }
+
+    /// Whether no destination has anything. Where one has, `wake` is sent to, once, when none has any more.
+    ///
+    /// Sending never waits: the channel should have room for one.
+    pub fn is_idle_or_wake(&self, wake: &Sender<()>) -> bool {
+        let page = self.lock();
+        let idle = page.is_idle();
+        if !idle {
+            *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake.clone());
+        }
+        idle
     }
 
     fn lock(&self) -> MutexGuard<'_, Page> {
@@ -184,23 +200,34 @@ impl Account {
             return;
         }
         let mut page = self.ledger.lock();
-        let column = &mut page.destinations[self.destination];
-        column.held -= items;
+        page.destinations[self.destination].settle(items, outcome, withdrawn);
+        if page.is_idle()
+            && let Some(wake) = self.ledger.wake.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            // A full channel has woken them already.
+            let _ = wake.try_send(());
+        }
+    }
+}
+
+impl Column {
+    fn settle(&mut self, items: ItemCount, outcome: &Outcome, withdrawn: bool) {
+        self.held -= items;
         let rejected = match outcome {
             Outcome::Delivered => ItemCount::ZERO,
             Outcome::Partial { rejected, .. } => ItemCount(rejected.get().min(items.get())),
             Outcome::Failed(failure) => {
-                let by_reason = if failure.is_retryable() { &mut column.dropped } else { &mut column.rejected };
+                let by_reason = if failure.is_retryable() { &mut self.dropped } else { &mut self.rejected };
                 *by_reason.entry(failure.reason).or_default() += items;
                 return;
             }
         };
         if rejected != ItemCount::ZERO {
-            *column.rejected.entry(Reason::PARTIAL_SUCCESS).or_default() += rejected;
+            *self.rejected.entry(Reason::PARTIAL_SUCCESS).or_default() += rejected;
         }
-        column.exported += items - rejected;
+        self.exported += items - rejected;
         if withdrawn {
-            column.maybe_duplicated += items - rejected;
+            self.maybe_duplicated += items - rejected;
         }
     }
 }
@@ -233,6 +260,10 @@ impl Column {
 }
 
 impl Page {
+    fn is_idle(&self) -> bool {
+        self.destinations.iter().all(|column| column.held == ItemCount::ZERO)
+    }
+
     /// Whether every accepted item stands in exactly one column.
     ///
     /// # Errors

@@ -1,0 +1,358 @@
+//! A chain of processors, callable without threads.
+//!
+//! A chain has two parts. The *prefix* is every processor up to the first that needs memory of other batches: it works on
+//! one batch at a time, on any thread, on several at once. The *tail* is the rest, in order, on the pipeline's own
+//! thread: it may hold batches back and join them.
+//!
+//! ```text
+//! batch ─▶ prefix: transforms (neighbours fused into one pass) ─▶ tail: stateful, transform, stateful … ─▶ downstream
+//! ```
+//!
+//! # Threads
+//!
+//! [`Prefix`] may be used from several threads at once, [`Chain`] by its owner alone. Nothing here starts a thread or
+//! waits.
+//!
+//! # On failure
+//!
+//! A batch refused by the prefix or by the first processor of the tail comes back. One refused further down, where it may
+//! have been accepted and acknowledged long ago, is settled with the failure: dropped and counted where it was accepted,
+//! "send again" where it was not. Panics are not caught here: the stage does that, for each batch.
+//!
+//! # On shutdown
+//!
+//! [`Chain::flush`] empties the processors in order, so that what the first lets go flows through those behind it before
+//! they are emptied themselves.
+
+use std::fmt;
+use std::iter::Peekable;
+use std::sync::Arc;
+use std::time::Instant;
+use std::vec::IntoIter;
+
+use otlp_core::component::{Downstream, Health, Processor, Refused, Transform};
+use otlp_core::flow::gate::Room;
+use otlp_core::{Batch, Deadline, Failure, Group};
+
+use crate::pass::Pass;
+
+/// Processors in the order in which data goes through them.
+pub struct Chain {
+    prefix: Arc<Prefix>,
+    /// The processors whose transforms are the prefix: asked for their health and told of the end, never called.
+    stateless: Vec<Box<dyn Processor>>,
+    tail: Vec<Link>,
+}
+
+/// The part of a chain that remembers nothing.
+///
+/// # Threads
+///
+/// Shared freely; see [`Transform`] for the law that makes it correct.
+#[derive(Default)]
+pub struct Prefix {
+    transforms: Vec<Arc<dyn Transform>>,
+}
+
+/// A processor of the tail: one that remembers, or neighbours that do not and work as one.
+enum Link {
+    Stateful(Box<dyn Processor>),
+    Stateless(Vec<Box<dyn Processor>>, Prefix),
+}
+
+/// A processor that remembers nothing: a transform in a processor's clothes.
+#[derive(Clone)]
+pub struct Stateless(Arc<dyn Transform>);
+
+impl Chain {
+    /// Puts processors behind one another.
+    pub fn new(processors: Vec<Box<dyn Processor>>) -> Chain {
+        let mut processors = processors.into_iter().peekable();
+        let (stateless, prefix) = neighbours(&mut processors);
+        let mut tail = Vec::new();
+        while let Some(processor) = processors.next() {
+            tail.push(Link::Stateful(processor));
+            let (stateless, prefix) = neighbours(&mut processors);
+            if !stateless.is_empty() {
+                tail.push(Link::Stateless(stateless, prefix));
+            }
+        }
+        Chain { prefix: Arc::new(prefix), stateless, tail }
+    }
+
+    /// The part that may run on any thread, on several batches at once.
+    pub fn prefix(&self) -> Arc<Prefix> {
+        Arc::clone(&self.prefix)
+    }
+
+    /// Whether anything follows the prefix. Where nothing does, what leaves the prefix leaves the chain.
+    pub fn has_tail(&self) -> bool {
+        !self.tail.is_empty()
+    }
+
+    /// Takes a batch that has been through the prefix through the rest; what comes out, now or at a later call, goes
+    /// `downstream`.
+    ///
+    /// # Errors
+    ///
+    /// The batch comes back where the first processor of the tail refuses it.
+    pub fn process_tail(&mut self, batch: Batch, downstream: &mut dyn Downstream) -> Result<(), Refused> {
+        match self.tail.split_first_mut() {
+            Some((Link::Stateful(processor), rest)) => {
+                processor.process(batch, &mut Relay { rest, downstream, room: None })
+            }
+            // No tail: one that remembers nothing would be in the prefix.
+            _ => {
+                downstream.emit(Group::of(batch));
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets every processor of the tail do what is due. Says when it wants to be called again at the latest.
+    ///
+    /// To be called after [`Chain::process_tail`] too: a batch that begins to wait brings its own deadline.
+    pub fn tick(&mut self, downstream: &mut dyn Downstream) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        for index in 0..self.tail.len() {
+            let Some((link, rest)) = self.tail[index..].split_first_mut() else { break };
+            let Link::Stateful(processor) = link else { continue };
+            let wanted = processor.tick(&mut Relay { rest, downstream, room: None });
+            next = match (next, wanted) {
+                (Some(one), Some(two)) => Some(one.min(two)),
+                (one, two) => one.or(two),
+            };
+        }
+        next
+    }
+
+    /// Empties every processor of the tail, in order.
+    pub fn flush(&mut self, downstream: &mut dyn Downstream) {
+        for index in 0..self.tail.len() {
+            let Some((link, rest)) = self.tail[index..].split_first_mut() else { break };
+            if let Link::Stateful(processor) = link {
+                processor.flush(&mut Relay { rest, downstream, room: None });
+            }
+        }
+    }
+
+    /// Ends all processors, after a last [`Chain::flush`].
+    pub fn shutdown(&mut self, deadline: Deadline) {
+        let tail = self.tail.iter_mut().flat_map(|link| match link {
+            Link::Stateful(processor) => std::slice::from_mut(processor),
+            Link::Stateless(processors, _) => processors,
+        });
+        for processor in self.stateless.iter_mut().chain(tail) {
+            processor.shutdown(deadline);
+        }
+    }
+
+    /// How the worst of its processors fares.
+    pub fn health(&self) -> Health {
+        let tail = self.tail.iter().flat_map(|link| match link {
+            Link::Stateful(processor) => std::slice::from_ref(processor),
+            Link::Stateless(processors, _) => processors,
+        });
+        let all = self.stateless.iter().chain(tail).map(|processor| processor.health());
+        all.reduce(|worst, health| if health.state > worst.state { health } else { worst }).unwrap_or_else(Health::ok)
+    }
+
+    /// Takes a batch through the whole chain in the caller's thread and gives back what comes out of it now.
+    ///
+    /// For services that link a chain without a pipeline: there are no queues behind it, so room is never refused. What
+    /// processors hold back comes with a later call, or with [`Chain::flush`].
+    ///
+    /// # Errors
+    ///
+    /// The batch comes back where it is refused.
+    pub fn process(&mut self, batch: Batch) -> Result<Vec<Group>, Refused> {
+        let mut collected = Collected(Vec::new());
+        if let Some(batch) = self.prefix.apply(batch)? {
+            self.process_tail(batch, &mut collected)?;
+        }
+        Ok(collected.0)
+    }
+}
+
+impl Prefix {
+    /// Puts transforms behind one another, and makes one pass over the bytes of neighbours that can share it.
+    pub fn new(transforms: Vec<Arc<dyn Transform>>) -> Prefix {
+        let mut fused: Vec<Arc<dyn Transform>> = Vec::with_capacity(transforms.len());
+        let mut open: Option<Pass> = None;
+        for transform in transforms {
+            match transform.as_any().and_then(|any| any.downcast_ref::<Pass>()) {
+                Some(pass) => open.get_or_insert_default().join(pass),
+                None => {
+                    fused.extend(open.take().map(|pass| Arc::new(pass) as Arc<dyn Transform>));
+                    fused.push(transform);
+                }
+            }
+        }
+        fused.extend(open.map(|pass| Arc::new(pass) as Arc<dyn Transform>));
+        Prefix { transforms: fused }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.transforms.is_empty()
+    }
+
+    /// Takes a batch through it. `None` where nothing is left of it; then it has been settled.
+    ///
+    /// # Errors
+    ///
+    /// The batch comes back where one of the transforms refuses it, changed by those before it.
+    ///
+    /// # Panics
+    ///
+    /// Where a transform does: nothing is caught here.
+    pub fn apply(&self, batch: Batch) -> Result<Option<Batch>, Refused> {
+        let mut batch = batch;
+        for transform in &self.transforms {
+            match transform.apply(batch)? {
+                Some(left) => batch = left,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(batch))
+    }
+}
+
+/// Takes the processors from the front that remember nothing.
+fn neighbours(processors: &mut Peekable<IntoIter<Box<dyn Processor>>>) -> (Vec<Box<dyn Processor>>, Prefix) {
+    let (mut stateless, mut transforms) = (Vec::new(), Vec::new());
+    while let Some(transform) = processors.peek().and_then(|processor| processor.transform()) {
+        transforms.push(transform);
+        stateless.extend(processors.next());
+    }
+    (stateless, Prefix::new(transforms))
+}
+
+/// What a processor of the tail sees as its downstream: the processors behind it, then the chain's own downstream.
+struct Relay<'a> {
+    rest: &'a mut [Link],
+    downstream: &'a mut dyn Downstream,
+    /// Places in the queues reserved for the batch that is being processed, when an earlier processor held it. They
+    /// travel on with what comes out, so that an accepted batch never has to ask twice.
+    room: Option<Room>,
+}
+
+impl Downstream for Relay<'_> {
+    fn emit(&mut self, group: Group) {
+        let mut group = group;
+        if let Some(room) = self.room.take() {
+            group.join_room(room);
+        }
+        let Some((next, rest)) = self.rest.split_first_mut() else {
+            return self.downstream.emit(group);
+        };
+        let mut room = group.take_room();
+        match next {
+            // A group goes through a transform part by part and stays one group.
+            Link::Stateless(_, prefix) => {
+                let mut left = Group::new(group.signal());
+                for part in group.into_parts() {
+                    match prefix.apply(part) {
+                        Ok(Some(part)) => left.push(part),
+                        Ok(None) => {}
+                        Err(refused) => settle(refused),
+                    }
+                }
+                if !left.is_empty() {
+                    Relay { rest, downstream: &mut *self.downstream, room }.emit(left);
+                }
+            }
+            Link::Stateful(processor) => {
+                for part in group.into_parts() {
+                    let mut relay = Relay { rest: &mut *rest, downstream: &mut *self.downstream, room: room.take() };
+                    if let Err(refused) = processor.process(part, &mut relay) {
+                        settle(refused);
+                    }
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, batch: &mut Batch, joins: bool) -> Result<Room, Failure> {
+        match self.room.take() {
+            Some(room) => Ok(room),
+            None => self.downstream.hold(batch, joins),
+        }
+    }
+
+    fn hold_split(&mut self, batch: &mut Batch, begins: u64) -> Result<Room, Failure> {
+        match self.room.take() {
+            Some(room) => Ok(room),
+            None => self.downstream.hold_split(batch, begins),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.downstream.is_idle()
+    }
+
+    fn now(&self) -> Instant {
+        self.downstream.now()
+    }
+}
+
+impl Stateless {
+    /// Makes a processor of a transform.
+    pub fn new(transform: impl Transform + 'static) -> Stateless {
+        Stateless(Arc::new(transform))
+    }
+}
+
+impl Processor for Stateless {
+    fn transform(&self) -> Option<Arc<dyn Transform>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn process(&mut self, batch: Batch, downstream: &mut dyn Downstream) -> Result<(), Refused> {
+        if let Some(left) = self.0.apply(batch)? {
+            downstream.emit(Group::of(left));
+        }
+        Ok(())
+    }
+}
+
+fn settle(refused: Refused) {
+    refused.batch.settle(refused.failure.into());
+}
+
+struct Collected(Vec<Group>);
+
+impl Downstream for Collected {
+    fn emit(&mut self, group: Group) {
+        self.0.push(group);
+    }
+
+    fn hold(&mut self, _: &mut Batch, _: bool) -> Result<Room, Failure> {
+        Ok(Room::default())
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chain({} stateless, {} in the tail)", self.stateless.len(), self.tail.len())
+    }
+}
+
+impl fmt::Debug for Stateless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stateless")
+    }
+}
+
+impl fmt::Debug for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Prefix({} transforms)", self.transforms.len())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,328 @@
+//! What becomes of a batch in the processing stage: the part without a thread, which tests step.
+//!
+//! Invariants:
+//!
+//! - A batch is refused, or accepted into the books and handed on. A refused one was never accepted.
+//! - Room in every destination's queue is had before a batch is accepted.
+//! - A panic costs the batch that was being processed, and no other.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use otlp_core::component::{Downstream, Fanout, Health, Refused};
+use otlp_core::flow::gate::{Room, Weight};
+use otlp_core::telemetry::ledger::Ledger;
+use otlp_core::telemetry::names;
+use otlp_core::telemetry::registry::{Counter, DURATION_BOUNDS, Histogram, Registry};
+use otlp_core::thread::catch_panic;
+use otlp_core::{Ack, Batch, Clock, Code, Deadline, Failure, Group, ItemCount, Reason, Ticket};
+
+use crate::chain::{Chain, Prefix};
+
+/// A chain between its inlet and its destinations, without a thread.
+pub struct Processing {
+    chain: Chain,
+    prefix: Arc<Prefix>,
+    way: Way,
+    /// Time that the prefix takes, as it was measured lately.
+    ns_per_kib: f64,
+}
+
+/// The prefix and what measuring it takes: what the pool's threads work with.
+#[derive(Clone)]
+pub(crate) struct Work {
+    prefix: Arc<Prefix>,
+    pipeline: Arc<str>,
+    clock: Clock,
+}
+
+/// What the prefix made of a batch.
+pub(crate) struct Worked {
+    result: Applied,
+    bytes: u64,
+    took: Duration,
+}
+
+enum Applied {
+    Left(Batch),
+    Removed(ItemCount),
+    Refused(Box<Refused>),
+    Panicked(ItemCount),
+}
+
+/// The way out: what the chain sees as its downstream.
+struct Way {
+    ledger: Arc<Ledger>,
+    fanout: Arc<dyn Fanout>,
+    clock: Clock,
+    metrics: Metrics,
+    /// Batches wait to be processed.
+    waiting: bool,
+    /// The batch in the tail's hands has been accepted or settled.
+    taken: bool,
+    wake: Sender<()>,
+    woken: Receiver<()>,
+}
+
+struct Metrics {
+    registry: Registry,
+    pipeline: Arc<str>,
+    requests: Counter,
+    bytes: Counter,
+    duration: Histogram,
+}
+
+impl Processing {
+    /// Puts a chain between the books and the destinations of a pipeline.
+    pub fn new(
+        chain: Chain,
+        ledger: Arc<Ledger>,
+        fanout: Arc<dyn Fanout>,
+        registry: &Registry,
+        clock: Clock,
+    ) -> Processing {
+        let pipeline: Arc<str> = ledger.pipeline().into();
+        let labels = || vec![("pipeline", pipeline.to_string())];
+        let metrics = Metrics {
+            requests: registry.counter(names::PIPELINE_REQUESTS, None, labels()),
+            bytes: registry.counter(names::PIPELINE_BYTES, None, labels()),
+            duration: registry.histogram(names::PIPELINE_DURATION, None, labels(), DURATION_BOUNDS),
+            registry: registry.clone(),
+            pipeline: pipeline.clone(),
+        };
+        let (wake, woken) = bounded(1);
+        let way = Way { ledger, fanout, clock, metrics, waiting: false, taken: false, wake, woken };
+        Processing { prefix: chain.prefix(), chain, way, ns_per_kib: 0.0 }
+    }
+
+    /// Takes one batch through the chain in the caller's thread: into the destinations' queues, into a processor that
+    /// holds it, or back to its sender. Whatever becomes of it is in the books when this returns.
+    pub fn process(&mut self, batch: Batch) {
+        let worked = self.work().run(batch);
+        self.finish(worked);
+    }
+
+    /// Lets the processors do what is due and says when that has to be done again at the latest. `waiting` says whether
+    /// batches wait to be processed.
+    pub fn tick(&mut self, waiting: bool) -> Option<Instant> {
+        if !self.chain.has_tail() {
+            return None;
+        }
+        self.way.waiting = waiting;
+        self.guarded("ticking", |chain, way| chain.tick(way)).flatten()
+    }
+
+    /// Lets go of all that the processors hold.
+    pub fn flush(&mut self) {
+        self.guarded("flushing", |chain, way| chain.flush(way));
+    }
+
+    /// Ends the processors, after a last [`Processing::flush`].
+    pub fn shutdown(&mut self, deadline: Deadline) {
+        self.guarded("stopping", |chain, _| chain.shutdown(deadline));
+    }
+
+    /// Refuses a batch that was not begun.
+    pub fn refuse(&mut self, batch: Batch, failure: Failure) {
+        self.way.refuse(batch, failure);
+    }
+
+    /// How the worst of the processors fares.
+    pub fn health(&self) -> Health {
+        self.chain.health()
+    }
+
+    /// Yields when [`Processing::tick`] should be called although nothing is due: everything that had left has been
+    /// settled, and somebody waits for what is held.
+    pub fn woken(&self) -> &Receiver<()> {
+        &self.way.woken
+    }
+
+    pub(crate) fn work(&self) -> Work {
+        Work {
+            prefix: Arc::clone(&self.prefix),
+            pipeline: Arc::clone(&self.way.metrics.pipeline),
+            clock: self.way.clock.clone(),
+        }
+    }
+
+    /// How long the prefix will take for that many bytes on one thread, going by what was measured lately.
+    pub(crate) fn estimate(&self, bytes: u64) -> Duration {
+        Duration::from_nanos((self.ns_per_kib * bytes as f64 / 1024.0) as u64)
+    }
+
+    /// The rest of the way, in arrival order, on the pipeline's own thread.
+    pub(crate) fn finish(&mut self, worked: Worked) {
+        let Worked { result, bytes, took } = worked;
+        self.way.metrics.requests.increment();
+        self.way.metrics.bytes.add(bytes);
+        self.way.metrics.duration.record_duration(took);
+        // A moving average over about eight batches: follows a change of load, not a single preemption.
+        self.ns_per_kib += (took.as_nanos() as f64 * 1024.0 / bytes.max(1024) as f64 - self.ns_per_kib) / 8.0;
+        match result {
+            Applied::Left(batch) if self.chain.has_tail() => self.tail(batch),
+            Applied::Left(batch) => {
+                let items = batch.items();
+                self.way.taken = false;
+                if self.guarded("handing on a batch", |_, way| way.emit(Group::of(batch))).is_none() {
+                    self.panicked(items);
+                }
+            }
+            Applied::Removed(items) => self.way.removed(items),
+            Applied::Refused(refused) => self.way.refuse(*refused.batch, refused.failure),
+            Applied::Panicked(items) => {
+                self.way.taken = false;
+                self.panicked(items);
+            }
+        }
+    }
+
+    fn tail(&mut self, batch: Batch) {
+        let items = batch.items();
+        self.way.taken = false;
+        match self.guarded("processing a batch", |chain, way| chain.process_tail(batch, way)) {
+            Some(Ok(())) => {}
+            Some(Err(refused)) => self.way.refuse(*refused.batch, refused.failure),
+            None => self.panicked(items),
+        }
+    }
+
+    /// Counts a batch that a panic dropped; its sender has been told when that happened, see [`Ticket`].
+    fn panicked(&mut self, items: ItemCount) {
+        if !self.way.taken {
+            Ticket::new(items, Ack::nobody()).refuse(&self.way.ledger, panic_failure());
+        }
+        self.way.metrics.failed(Reason::PANIC);
+    }
+
+    fn guarded<T>(&mut self, doing: &str, run: impl FnOnce(&mut Chain, &mut Way) -> T) -> Option<T> {
+        let (chain, way) = (&mut self.chain, &mut self.way);
+        // A processor that panicked halfway may be left in any state of its own, but what it held has a ticket each:
+        // nothing can be lost without being counted, and that is all that is relied on.
+        catch_panic(|| run(chain, way))
+            .inspect_err(|message| log_panic(self.way.ledger.pipeline(), doing, message))
+            .ok()
+    }
+}
+
+impl Work {
+    /// Takes a batch through the prefix, on any thread.
+    pub(crate) fn run(&self, batch: Batch) -> Worked {
+        let (items, bytes) = (batch.items(), batch.size().get());
+        if batch.ticket().ack().is_withdrawn() {
+            let failure = Failure::refused(Reason::WITHDRAWN, "the sender sends it again");
+            let refused = Refused { batch: Box::new(batch), failure, hold: false };
+            return Worked { result: Applied::Refused(Box::new(refused)), bytes, took: Duration::ZERO };
+        }
+        if self.prefix.is_empty() {
+            return Worked { result: Applied::Left(batch), bytes, took: Duration::ZERO };
+        }
+        let began = self.clock.now();
+        let result = match catch_panic(|| self.prefix.apply(batch)) {
+            Ok(Ok(Some(batch))) => Applied::Left(batch),
+            Ok(Ok(None)) => Applied::Removed(items),
+            Ok(Err(refused)) => Applied::Refused(Box::new(refused)),
+            Err(message) => {
+                log_panic(&self.pipeline, "processing a batch", &message);
+                Applied::Panicked(items)
+            }
+        };
+        Worked { result, bytes, took: self.clock.now().saturating_duration_since(began) }
+    }
+}
+
+impl Way {
+    fn refuse(&mut self, batch: Batch, failure: Failure) {
+        self.metrics.failed(failure.reason);
+        batch.into_ticket().refuse(&self.ledger, failure);
+    }
+
+    /// All items of a batch were removed; its sender has been told.
+    fn removed(&mut self, items: ItemCount) {
+        let mut ticket = Ticket::new(items, Ack::nobody());
+        ticket.accept(&self.ledger, ItemCount::ZERO);
+        ticket.settle(otlp_core::Outcome::Delivered);
+    }
+
+    fn accept(&mut self, batch: &mut Batch) {
+        let items = batch.items();
+        if !batch.ticket().is_accepted() {
+            batch.ticket_mut().accept(&self.ledger, items);
+        }
+    }
+}
+
+impl Downstream for Way {
+    fn emit(&mut self, group: Group) {
+        let mut group = group;
+        if group.is_empty() {
+            return;
+        }
+        let room = match group.take_room() {
+            Some(room) => Ok(room),
+            None => self.fanout.reserve(group.weight()),
+        };
+        match room {
+            Ok(room) => {
+                for batch in group.parts_mut() {
+                    self.accept(batch);
+                }
+                self.taken = true;
+                self.fanout.send(group, room);
+            }
+            Err(failure) => {
+                self.taken = true;
+                for batch in group.into_parts() {
+                    self.refuse(batch, failure.clone());
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, batch: &mut Batch, joins: bool) -> Result<Room, Failure> {
+        self.hold_split(batch, u64::from(!joins))
+    }
+
+    fn hold_split(&mut self, batch: &mut Batch, begins: u64) -> Result<Room, Failure> {
+        // Never waits: the processor that asks may itself hold what would have to leave to make room.
+        let room = self.fanout.try_reserve(Weight { requests: begins, ..batch.weight() })?;
+        self.accept(batch);
+        batch.ticket_mut().queued();
+        self.taken = true;
+        Ok(room)
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.waiting && self.ledger.is_idle_or_wake(&self.wake)
+    }
+
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+}
+
+impl Metrics {
+    fn failed(&self, reason: Reason) {
+        let labels = vec![("pipeline", self.pipeline.to_string()), ("reason", reason.as_str().to_owned())];
+        self.registry.counter(names::PIPELINE_FAILURES, None, labels).increment();
+    }
+}
+
+fn panic_failure() -> Failure {
+    Failure::rejected(Code::Internal, Reason::PANIC, "a component of the pipeline failed on this request")
+}
+
+/// ERROR: the batch is gone, and there is a defect to be mended.
+fn log_panic(pipeline: &str, doing: &str, message: &str) {
+    log::error!("a processor panicked while {doing}: {message} pipeline={pipeline}");
+}
+
+impl std::fmt::Debug for Processing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Processing")
+            .field("chain", &self.chain)
+            .field("ledger", &self.way.ledger)
+            .finish_non_exhaustive()
+    }
+}
