@@ -2,17 +2,20 @@
 //!
 //! Each value is written as its bytes are read. A message's length stands before it and is known only after it: room is left
 //! for as many bytes as the length of the last message of that kind took, and the body moves only where it took another
-//! number.
+//! number. Below [`LEVELS_MOVED`] the room is always five bytes and stays: a large text under a hundred lists, each of which
+//! moves it, is what somebody would send who wants us to be busy. Protobuf allows lengths that are longer than need be.
+//!
+//! A head that comes after its items is rotated before them: at most once in a message.
 
 use crate::signal::Signal;
-use crate::wire::reader::{DEPTH_MAX, FIXED32, FIXED64, VARINT};
+use crate::wire::reader::{DEPTH_MAX, FIXED32, FIXED64, LEN, VARINT};
 use crate::wire::schema::Message;
-use crate::wire::writer::{begin, end, put_delimited, put_tag, put_varint};
+use crate::wire::writer::{begin, end, put_delimited, put_tag, put_varint, varint_len};
 
 use super::binary::{put_unbase64, put_unhex, unhex};
 use super::error::{Expected, JsonError};
 use super::number::Integer;
-use super::scan::{Cursor, Scan};
+use super::scan::{Cursor, Plain, Scan};
 use super::schema::{Entry, Form, Table};
 
 /// What a JSON request may not exceed, and whether it is one that was recorded.
@@ -63,11 +66,13 @@ impl Default for Limits {
 /// );
 /// ```
 pub fn decode(signal: Signal, document: &[u8], limits: &Limits) -> Result<Vec<u8>, JsonError> {
+    let depth_max = limits.depth_max.min(DEPTH_MAX);
     let mut reader = Reader {
         cursor: Cursor::new(document),
         // Protobuf takes about half of what JSON takes; more is appended as needed.
         out: Vec::with_capacity(document.len() / 2),
         bytes_max: limits.protobuf_bytes_max.min(u32::MAX as usize),
+        moved_to_depth: depth_max.saturating_sub(LEVELS_MOVED),
         limits: *limits,
         expected_len: [0; Message::ALL.len()],
     };
@@ -77,7 +82,7 @@ pub fn decode(signal: Signal, document: &[u8], limits: &Limits) -> Result<Vec<u8
             *len = document.len() / 3;
         }
     }
-    match reader.request(signal) {
+    match reader.request(signal, depth_max) {
         Ok(()) => Ok(reader.out),
         Err(_) => {
             let (offset, expected) = reader.cursor.failure();
@@ -86,11 +91,16 @@ pub fn decode(signal: Signal, document: &[u8], limits: &Limits) -> Result<Vec<u8
     }
 }
 
+/// How many levels below the request bodies may move. Without nested values there are eight.
+const LEVELS_MOVED: u32 = 16;
+
 struct Reader<'a> {
     cursor: Cursor<'a>,
     out: Vec<u8>,
     limits: Limits,
     bytes_max: usize,
+    /// With fewer levels left than this, bodies stay where they are.
+    moved_to_depth: u32,
     /// Length of the last message of each kind.
     expected_len: [usize; Message::ALL.len()],
 }
@@ -103,10 +113,10 @@ struct Seen {
 }
 
 impl Reader<'_> {
-    fn request(&mut self, signal: Signal) -> Scan<()> {
-        self.message(Message::request(signal), self.limits.depth_max.min(DEPTH_MAX))?;
+    fn request(&mut self, signal: Signal, depth_max: u32) -> Scan<()> {
+        self.message(Message::request(signal), depth_max)?;
         self.cursor.end()?;
-        self.check_size(0)
+        self.check_size()
     }
 
     /// Appends the body of a message. `depth` is how many more levels may open below it.
@@ -167,6 +177,7 @@ impl Reader<'_> {
         match (entry.form, entry.repeated) {
             (Form::Text, false) => self.text(entry.number, entry.explicit),
             (Form::Message(of), false) => self.nested(entry.number, of, depth),
+            (Form::Message(Message::KeyValue), true) => self.list(|reader| reader.attribute(entry.number, depth)),
             (Form::Message(of), true) => self.list(|reader| reader.nested(entry.number, of, depth)),
             (Form::Text, true) => self.list(|reader| reader.text(entry.number, true)),
             (form, false) => self.scalar(form, entry),
@@ -193,18 +204,73 @@ impl Reader<'_> {
             Some(below) => below,
             None => return Err(self.cursor.fail_here(Expected::Depth)),
         };
+        if below < self.moved_to_depth {
+            return self.nested_in_place(number, of, below);
+        }
         let open = begin(&mut self.out, number, self.expected_len[of as usize]);
         let body = self.out.len();
         self.message(of, below)?;
         self.expected_len[of as usize] = self.out.len() - body;
         end(&mut self.out, open);
-        self.check_size(0)
+        self.check_size()
     }
 
-    /// Refuses what has become too large, or will by so many bytes more.
+    /// A message far down: its length takes five bytes, whatever it is.
+    #[inline(never)]
+    fn nested_in_place(&mut self, number: u32, of: Message, below: u32) -> Scan<()> {
+        put_tag(&mut self.out, number, LEN);
+        let at = self.out.len();
+        self.out.extend_from_slice(&[0x80, 0x80, 0x80, 0x80, 0]);
+        self.message(of, below)?;
+        self.check_size()?;
+        let mut rest = self.out.len() - at - 5;
+        for byte in &mut self.out[at..at + 5] {
+            *byte |= (rest & 0x7f) as u8;
+            rest >>= 7;
+        }
+        Ok(())
+    }
+
+    /// An attribute: most are written at once, with lengths that are known beforehand.
     #[inline(always)]
-    fn check_size(&mut self, more: usize) -> Scan<()> {
-        if self.out.len() + more > self.bytes_max {
+    fn attribute(&mut self, number: u32, depth: u32) -> Scan<()> {
+        self.cursor.space();
+        let start = self.cursor.at();
+        // Two messages open in it. In a list of attributes the field's number is below 16.
+        if depth >= 2
+            && let Some((key, value)) = self.cursor.plain_attribute()
+        {
+            // The lengths of the value and of the attribute without its tag and length.
+            let value_len = match value {
+                Plain::Text(text) => 2 + text.len(),
+                Plain::Int(value) => 1 + varint_len(value as u64),
+            };
+            let len = 2 + key.len() + 2 + value_len;
+            if len < 0x80 {
+                self.out.reserve(2 + 0x80);
+                self.out.extend_from_slice(&[(number << 3) as u8 | LEN, len as u8, 0x0a, key.len() as u8]);
+                self.out.extend_from_slice(key);
+                match value {
+                    Plain::Text(text) => {
+                        self.out.extend_from_slice(&[0x12, value_len as u8, 0x0a, text.len() as u8]);
+                        self.out.extend_from_slice(text);
+                    }
+                    Plain::Int(value) => {
+                        self.out.extend_from_slice(&[0x12, value_len as u8, 0x18]);
+                        put_varint(&mut self.out, value as u64);
+                    }
+                }
+                return self.check_size();
+            }
+            self.cursor.back_to(start);
+        }
+        self.nested(number, Message::KeyValue, depth)
+    }
+
+    /// Refuses what has become too large.
+    #[inline(always)]
+    fn check_size(&mut self) -> Scan<()> {
+        if self.out.len() > self.bytes_max {
             return Err(self.cursor.fail_here(Expected::Smaller { protobuf_bytes_max: self.bytes_max }));
         }
         Ok(())
@@ -212,24 +278,22 @@ impl Reader<'_> {
 
     #[inline(always)]
     fn text(&mut self, number: u32, explicit: bool) -> Scan<()> {
-        let start = self.cursor.at();
         match self.cursor.plain_string(Expected::Text)? {
             Some([]) if !explicit => Ok(()),
             Some(plain) => {
                 put_delimited(&mut self.out, number, plain);
                 Ok(())
             }
-            None => self.text_slow(number, start),
+            None => self.text_slow(number),
         }
     }
 
     /// A string that is not ASCII or has escapes. Its protobuf form is no longer than its JSON.
     #[inline(never)]
-    fn text_slow(&mut self, number: u32, start: usize) -> Scan<()> {
+    fn text_slow(&mut self, number: u32) -> Scan<()> {
         let open = begin(&mut self.out, number, 200);
         self.cursor.put_string(&mut self.out)?;
         end(&mut self.out, open);
-        debug_assert!(self.cursor.at() > start);
         Ok(())
     }
 
@@ -308,7 +372,7 @@ impl Reader<'_> {
             } else {
                 put_varint(&mut reader.out, value);
             }
-            reader.check_size(0)
+            reader.check_size()
         })?;
         if self.out.len() == body {
             self.out.truncate(start);

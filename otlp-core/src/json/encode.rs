@@ -10,8 +10,8 @@ use crate::wire::reader::{self, DEPTH_MAX, FIXED32, FIXED64, LEN, VARINT};
 use crate::wire::schema::Message;
 
 use super::binary::{put_base64, put_hex};
-use super::number::{put_double, put_signed, put_unsigned};
-use super::scan::quote_end;
+use super::number::{put_double, put_quoted, put_signed, put_unsigned};
+use super::scan::{is_plain, quote_end};
 use super::schema::{Entry, Form, Table};
 
 /// Appends a request in JSON: one object, without white space and without line ends.
@@ -92,7 +92,9 @@ fn object(out: &mut Vec<u8>, of: Message, bytes: &[u8], depth: u32) -> Result<()
                     list = Some((number, out.len()));
                 }
                 out.push(b',');
-                object(out, inner, body, below)?;
+                if inner != Message::KeyValue || !put_plain_attribute(out, body) {
+                    object(out, inner, body, below)?;
+                }
             }
             (Form::Text, Value::Bytes(text)) if entry.repeated => {
                 if !continues {
@@ -250,11 +252,7 @@ fn put_number(out: &mut Vec<u8>, form: Form, bits: u64) {
             put_signed(out, i64::from((bits >> 1) as i32 ^ -((bits & 1) as i32)));
         }
         Form::Uint32 | Form::Fixed32 => put_unsigned(out, u64::from(bits as u32)),
-        Form::Uint64 | Form::Fixed64 => {
-            out.push(b'"');
-            put_unsigned(out, bits);
-            out.push(b'"');
-        }
+        Form::Uint64 | Form::Fixed64 => put_quoted(out, bits),
         _ => {
             out.push(b'"');
             put_signed(out, bits as i64);
@@ -279,8 +277,13 @@ fn put_elements(out: &mut Vec<u8>, form: Form, packed: &[u8]) {
     while at < packed.len() {
         let bits = if varints { reader::varint(packed, &mut at) } else { reader::fixed64(packed, &mut at) };
         let Ok(bits) = bits else { break };
-        out.push(b',');
-        put_number(out, form, bits);
+        if bits < 10 && form != Form::Double {
+            // Most buckets are empty or nearly so.
+            out.extend_from_slice(&[b',', b'"', b'0' + bits as u8, b'"']);
+        } else {
+            out.push(b',');
+            put_number(out, form, bits);
+        }
     }
 }
 
@@ -288,18 +291,20 @@ fn put_elements(out: &mut Vec<u8>, form: Form, packed: &[u8]) {
 #[inline(always)]
 pub(super) fn put_text(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    let end = quote_end(text, 0);
-    out.extend_from_slice(&text[..end]);
-    if end < text.len() {
-        put_escaped(out, &text[end..]);
+    if is_plain(text) {
+        out.extend_from_slice(text);
+    } else {
+        put_escaped(out, text);
     }
     out.push(b'"');
 }
 
-/// Appends text of which the first byte needs an escape.
 #[inline(never)]
 fn put_escaped(out: &mut Vec<u8>, mut text: &[u8]) {
-    while let Some((&byte, rest)) = text.split_first() {
+    loop {
+        let (plain, rest) = text.split_at(quote_end(text, 0));
+        out.extend_from_slice(plain);
+        let Some((&byte, rest)) = rest.split_first() else { return };
         match byte {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -311,8 +316,49 @@ fn put_escaped(out: &mut Vec<u8>, mut text: &[u8]) {
                 put_hex(out, &[byte]);
             }
         }
-        let end = quote_end(rest, 0);
-        out.extend_from_slice(&rest[..end]);
-        text = &rest[end..];
+        text = rest;
     }
+}
+
+/// Appends an attribute in the form that nearly all have: a key, then a short text, an integer or a boolean, with lengths
+/// below 128 and nothing to escape. False where it has another form; nothing is appended then.
+#[inline(always)]
+fn put_plain_attribute(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    let [0x0a, key_len @ 1..0x80, rest @ ..] = bytes else { return false };
+    let Some((key, rest)) = rest.split_at_checked(*key_len as usize) else { return false };
+    let [0x12, value_len @ ..0x80, value @ ..] = rest else { return false };
+    if *value_len as usize != value.len() || !is_plain(key) {
+        return false;
+    }
+    match value {
+        [0x0a, len, text @ ..] if *len as usize == text.len() && is_plain(text) => {
+            out.reserve(64 + 2 * 0x80);
+            out.extend_from_slice(b"{\"key\":\"");
+            out.extend_from_slice(key);
+            out.extend_from_slice(b"\",\"value\":{\"stringValue\":\"");
+            out.extend_from_slice(text);
+            out.extend_from_slice(b"\"}}");
+        }
+        [0x18, rest @ ..] => {
+            let mut at = 0;
+            let Ok(value) = reader::varint(rest, &mut at) else { return false };
+            if at != rest.len() {
+                return false;
+            }
+            out.reserve(64 + 0x80);
+            out.extend_from_slice(b"{\"key\":\"");
+            out.extend_from_slice(key);
+            out.extend_from_slice(b"\",\"value\":{\"intValue\":\"");
+            put_signed(out, value as i64);
+            out.extend_from_slice(b"\"}}");
+        }
+        [0x10, value @ 0..=1] => {
+            out.extend_from_slice(b"{\"key\":\"");
+            out.extend_from_slice(key);
+            out.extend_from_slice(b"\",\"value\":{\"boolValue\":");
+            out.extend_from_slice(if *value == 0 { b"false}}" } else { b"true}}" });
+        }
+        _ => return false,
+    }
+    true
 }

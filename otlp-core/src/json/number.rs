@@ -203,32 +203,63 @@ pub(super) fn short_double(bytes: &[u8]) -> Option<(f64, usize)> {
     }
 }
 
-const PAIRS: &[u8; 200] = b"\
-    0001020304050607080910111213141516171819\
-    2021222324252627282930313233343536373839\
-    4041424344454647484950515253545556575859\
-    6061626364656667686970717273747576777879\
-    8081828384858687888990919293949596979899";
+/// Two digits for each number below 100.
+static PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut index = 0;
+    while index < 100 {
+        pairs[index] = [b'0' + (index / 10) as u8, b'0' + (index % 10) as u8];
+        index += 1;
+    }
+    pairs
+};
 
-/// Appends the digits of an integer.
-#[inline]
-pub(super) fn put_unsigned(out: &mut Vec<u8>, mut value: u64) {
-    let mut buffer = [0u8; 20];
+/// Writes the digits of an integer so that they end where the buffer does, which has room for 20. Gives the position of
+/// the first.
+#[inline(always)]
+fn digits_before_end(buffer: &mut [u8], mut value: u64) -> usize {
     let mut at = buffer.len();
+    // Eight at a time: a long number is a time, and halving it shortens the chain of divisions.
+    while value >= 100_000_000 {
+        let low = (value % 100_000_000) as u32;
+        value /= 100_000_000;
+        at -= 8;
+        let (high, low) = (low / 10_000, low % 10_000);
+        for (place, pair) in [high / 100, high % 100, low / 100, low % 100].into_iter().enumerate() {
+            buffer[at + 2 * place..at + 2 * place + 2].copy_from_slice(&PAIRS[pair as usize]);
+        }
+    }
+    let mut value = value as u32;
     while value >= 100 {
-        let pair = (value % 100) as usize * 2;
-        value /= 100;
         at -= 2;
-        buffer[at..at + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
+        buffer[at..at + 2].copy_from_slice(&PAIRS[(value % 100) as usize]);
+        value /= 100;
     }
     if value >= 10 {
         at -= 2;
-        buffer[at..at + 2].copy_from_slice(&PAIRS[value as usize * 2..value as usize * 2 + 2]);
+        buffer[at..at + 2].copy_from_slice(&PAIRS[value as usize]);
     } else {
         at -= 1;
         buffer[at] = b'0' + value as u8;
     }
+    at
+}
+
+/// Appends the digits of an integer.
+#[inline]
+pub(super) fn put_unsigned(out: &mut Vec<u8>, value: u64) {
+    let mut buffer = [0u8; 20];
+    let at = digits_before_end(&mut buffer, value);
     out.extend_from_slice(&buffer[at..]);
+}
+
+/// Appends the digits of an integer in quotes.
+#[inline]
+pub(super) fn put_quoted(out: &mut Vec<u8>, value: u64) {
+    let mut buffer = [b'"'; 22];
+    let at = digits_before_end(&mut buffer[..21], value);
+    buffer[at - 1] = b'"';
+    out.extend_from_slice(&buffer[at - 1..]);
 }
 
 /// Appends an integer with its sign.
@@ -462,7 +493,8 @@ mod tests {
                 let mut out = Vec::new();
                 put_unsigned(&mut out, value);
                 put_signed(&mut out, value as i64);
-                assert_eq!(String::from_utf8(out).unwrap(), format!("{value}{}", value as i64));
+                put_quoted(&mut out, value);
+                assert_eq!(String::from_utf8(out).unwrap(), format!("{value}{}\"{value}\"", value as i64));
             }
         }
     }

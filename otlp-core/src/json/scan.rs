@@ -31,6 +31,12 @@ pub(super) struct Cursor<'a> {
     failure: (usize, Expected),
 }
 
+/// The value of a plain attribute.
+pub(super) enum Plain<'a> {
+    Text(&'a [u8]),
+    Int(i64),
+}
+
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
@@ -65,6 +71,28 @@ fn plain_end<const ASCII: bool>(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// Whether a JSON string can hold the text as it is. The last word may overlap the one before: no byte is looked at alone.
+#[inline(always)]
+pub(super) fn is_plain(text: &[u8]) -> bool {
+    let special = |word: u64| {
+        let quote = zeros(word ^ (ONES * b'"' as u64));
+        let backslash = zeros(word ^ (ONES * b'\\' as u64));
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        quote | backslash | control
+    };
+    if let Some(last) = text.last_chunk::<8>() {
+        let mut all = special(u64::from_le_bytes(*last));
+        for word in text.as_chunks::<8>().0 {
+            all |= special(u64::from_le_bytes(*word));
+        }
+        all == 0
+    } else if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        special(u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32) == 0
+    } else {
+        text.iter().all(|&byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
+    }
+}
+
 /// Position of the first byte, from `at` on, that a JSON string cannot hold as it is.
 #[inline(always)]
 pub(super) fn quote_end(bytes: &[u8], at: usize) -> usize {
@@ -84,6 +112,10 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     pub(super) fn at(&self) -> usize {
         self.at
+    }
+
+    pub(super) fn back_to(&mut self, at: usize) {
+        self.at = at;
     }
 
     #[cold]
@@ -338,6 +370,48 @@ impl<'a> Cursor<'a> {
             }
             None => Err(self.fail(start, Expected::Escape)),
         }
+    }
+
+    /// An attribute in the form that nearly all have: key, then a text or an integer, without white space or escapes. The
+    /// cursor moves only where it is one. The key is not empty.
+    #[inline(always)]
+    pub(super) fn plain_attribute(&mut self) -> Option<(&'a [u8], Plain<'a>)> {
+        const KEY: &[u8] = b"{\"key\":\"";
+        const VALUE: &[u8] = b"\",\"value\":{\"";
+        const TEXT: &[u8] = b"stringValue\":\"";
+        const INT: &[u8] = b"intValue\":";
+        let (bytes, start) = (self.bytes, self.at);
+        if !bytes.get(start..)?.starts_with(KEY) {
+            return None;
+        }
+        let key_start = start + KEY.len();
+        let key_end = plain_end::<true>(bytes, key_start);
+        if key_end == key_start || !bytes.get(key_end..)?.starts_with(VALUE) {
+            return None;
+        }
+        let key = &bytes[key_start..key_end];
+        let kind = key_end + VALUE.len();
+        if bytes[kind..].starts_with(TEXT) {
+            let text_start = kind + TEXT.len();
+            let text_end = plain_end::<true>(bytes, text_start);
+            if !bytes.get(text_end..)?.starts_with(b"\"}}") {
+                return None;
+            }
+            self.at = text_end + 3;
+            return Some((key, Plain::Text(&bytes[text_start..text_end])));
+        }
+        if bytes[kind..].starts_with(INT) {
+            self.at = kind + INT.len();
+            let integer = self.integer().ok().and_then(|(_, integer)| integer?.signed());
+            if let Some(value) = integer
+                && bytes.get(self.at..).is_some_and(|rest| rest.starts_with(b"}}"))
+            {
+                self.at += 2;
+                return Some((key, Plain::Int(value)));
+            }
+            self.at = start;
+        }
+        None
     }
 
     /// The bytes that a number is made of, which need not be one.

@@ -24,7 +24,7 @@ fn typed(signal: Signal, bytes: &[u8]) -> Vec<u8> {
 fn what_is_written_reads_back_as_it_was() {
     let recorded = Limits { any_id_length: true, ..Limits::default() };
     for signal in Signal::ALL {
-        for seed in 0..cases(1_000) {
+        for seed in 0..cases(2_000) {
             let request = generate::ugly(signal, seed);
             verify::protobuf(signal, &request);
             let json = encoded(signal, &request);
@@ -101,7 +101,7 @@ fn no_bytes_make_it_panic_or_lie() {
     for signal in Signal::ALL {
         let mut random = Random::new(11);
         let mut taken = 0;
-        for seed in 0..cases(1_500) {
+        for seed in 0..cases(3_000) {
             let mut json = encoded(signal, &generate::ugly(signal, seed)).into_bytes();
             json.truncate(20_000);
             let json = mutate(&json, &mut random);

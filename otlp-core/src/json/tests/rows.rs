@@ -633,3 +633,60 @@ fn the_protobuf_form_is_bounded() {
         assert_eq!(error.expected, Expected::Smaller { protobuf_bytes_max: bytes_max });
     }
 }
+
+#[test]
+fn plain_attributes_and_others_are_read_alike() {
+    let read = |attribute: &str| protobuf(Signal::Traces, &span_json(&format!("\"attributes\":[{attribute},{{}}]")));
+    let mut attributes = vec![
+        r#"{"key":"","value":{"stringValue":"v"}}"#.to_owned(),
+        r#"{"key":"k","value":{"stringValue":""}}"#.to_owned(),
+        r#"{"key":"k","value":{"stringValue":"é"}}"#.to_owned(),
+        r#"{"key":"k\n","value":{"stringValue":"v"}}"#.to_owned(),
+        r#"{"key":"k","value":{"intValue":"9223372036854775807"}}"#.to_owned(),
+        r#"{"key":"k","value":{"intValue":-1}}"#.to_owned(),
+        r#"{"key":"k","value":{"intValue":1e2}}"#.to_owned(),
+        r#"{"key":"k","value":{"intValue":null}}"#.to_owned(),
+        r#"{"key":"k","value":{"boolValue":true}}"#.to_owned(),
+        r#"{"key":"k","value":{"stringValue":"v","x":1}}"#.to_owned(),
+        r#"{"key":"k","value":{"intValue":1,"x":1}}"#.to_owned(),
+        r#"{"key":"k","value":{"stringValue":"v"},"x":1}"#.to_owned(),
+    ];
+    for len in (0..20).chain(100..140) {
+        let long = "x".repeat(len);
+        attributes.push(format!(r#"{{"key":"k","value":{{"stringValue":"{long}"}}}}"#));
+        attributes.push(format!(r#"{{"key":"{long}","value":{{"intValue":"5"}}}}"#));
+    }
+    for attribute in attributes {
+        // White space keeps it from the plain way.
+        let other = attribute.replacen('{', "{ ", 1);
+        assert_eq!(read(&attribute).unwrap(), read(&other).unwrap(), "{attribute}");
+    }
+    for wrong in [
+        r#"{"key":"k","value":{"intValue":"x"}}"#,
+        r#"{"key":"k","value":{"intValue":9223372036854775808}}"#,
+        r#"{"key":"k","value":{"stringValue":"v"}"#,
+        r#"{"key":"k","value":{"stringValue":"v}}"#,
+        r#"{"key":"k","value":{"stringValue":"v","intValue":1}}"#,
+        r#"{"key":"k","key":"k"}"#,
+    ] {
+        let (plain, other) = (read(wrong).unwrap_err(), read(&wrong.replacen('{', "{ ", 1)).unwrap_err());
+        assert_eq!((plain.expected, &plain.path, plain.offset + 1), (other.expected, &other.path, other.offset));
+    }
+    // The value of a span's attribute is the fifth message below the request.
+    for depth_max in 0..7 {
+        let json = span_json(r#""attributes":[{"key":"k","value":{"stringValue":"v"}}]"#);
+        let result = decode(Signal::Traces, json.as_bytes(), &Limits { depth_max, ..Limits::default() });
+        assert_eq!(result.is_ok(), depth_max >= 5, "{depth_max}");
+    }
+}
+
+#[test]
+fn a_large_text_far_down_comes_back() {
+    let text = "x".repeat(70_000);
+    let (open, close) = ("{\"arrayValue\":{\"values\":[", "]}}");
+    let value = format!("{}{{\"stringValue\":\"{text}\"}}{}", open.repeat(45), close.repeat(45));
+    let json = log_json(&format!("\"body\":{value}"));
+    let bytes = protobuf(Signal::Logs, &json).unwrap();
+    assert_eq!(encoded(Signal::Logs, &bytes), json);
+    assert!(bytes.len() < 71_000);
+}
