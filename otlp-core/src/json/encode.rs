@@ -38,8 +38,8 @@ use super::schema::{Entry, Form, Table};
 /// ```
 pub fn encode(signal: Signal, protobuf: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
-    // Between two and three times the protobuf form is usual.
-    out.reserve(protobuf.len() * 2 + 2);
+    // Two to three times the protobuf form is usual; what is not written to is not resident.
+    out.reserve(protobuf.len() * 3 + 2);
     let request = Message::request(signal);
     if object(out, request, protobuf, DEPTH_MAX).is_err() {
         out.truncate(start);
@@ -84,7 +84,9 @@ fn object(out: &mut Vec<u8>, of: Message, bytes: &[u8], depth: u32) -> Result<()
                 let Some(below) = depth.checked_sub(1) else { break };
                 if !entry.repeated {
                     entry.put_key(out);
-                    object(out, inner, body, below)?;
+                    if inner != Message::AnyValue || !put_plain_text(out, body) {
+                        object(out, inner, body, below)?;
+                    }
                     continue;
                 }
                 if !continues {
@@ -318,6 +320,21 @@ fn put_escaped(out: &mut Vec<u8>, mut text: &[u8]) {
         }
         text = rest;
     }
+}
+
+/// Appends a value that is a text with nothing to escape. False where it is another; nothing is appended then.
+#[inline(always)]
+fn put_plain_text(out: &mut Vec<u8>, value: &[u8]) -> bool {
+    let mut at = 1;
+    let (Some(0x0a), Ok(text)) = (value.first(), reader::delimited(value, &mut at)) else { return false };
+    if at != value.len() || !is_plain(text) {
+        return false;
+    }
+    out.reserve(text.len() + 32);
+    out.extend_from_slice(b"{\"stringValue\":\"");
+    out.extend_from_slice(text);
+    out.extend_from_slice(b"\"}");
+    true
 }
 
 /// Appends an attribute in the form that nearly all have: a key, then a short text, an integer or a boolean, with lengths
