@@ -45,7 +45,7 @@ impl Default for Limits {
 
 /// Reads a request in JSON and gives it in protobuf, canonical and valid.
 ///
-/// The bytes need no more than [`wire::validate`](crate::wire::validate) to count their items; an empty object gives no
+/// The bytes need no more than [`wire::validate`](fn@crate::wire::validate) to count their items; an empty object gives no
 /// bytes, the request without items.
 ///
 /// # Errors

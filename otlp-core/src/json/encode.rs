@@ -22,7 +22,7 @@ use super::schema::{Entry, Form, Table};
 /// the payload of a NaN are not written.
 ///
 /// `protobuf` is the body of a [`Batch`](crate::Batch), or other bytes that
-/// [`wire::validate`](crate::wire::validate) accepts. Of others it writes JSON of as much as it can read: never a
+/// [`wire::validate`](fn@crate::wire::validate) accepts. Of others it writes JSON of as much as it can read: never a
 /// panic, but text that is not UTF-8 stays so.
 ///
 /// # Examples

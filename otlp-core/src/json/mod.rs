@@ -14,7 +14,7 @@
 //!
 //! # What it does
 //!
-//! [`decode`] gives bytes that [`wire::validate`](crate::wire::validate) accepts and calls canonical; [`encode`] takes
+//! [`decode`] gives bytes that [`wire::validate`](fn@crate::wire::validate) accepts and calls canonical; [`encode`] takes
 //! such bytes. No value changes on the way, in either direction: integers of 64 bits are exact, doubles keep their bits, −0
 //! included, absent stays apart from empty wherever protobuf tells them apart. Only what JSON cannot carry is lost: the
 //! payload of a NaN, and unknown fields.
