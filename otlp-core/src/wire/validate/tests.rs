@@ -151,3 +151,23 @@ fn string_indexes_and_legacy_scopes_are_noticed() {
     assert!(check(Signal::Traces, &nest(&[1], &resource)).unwrap().legacy);
     assert!(!check(Signal::Traces, &nest(&[1, 2], &resource)).unwrap().legacy);
 }
+
+#[test]
+fn packed_varints_are_checked_at_every_length_and_position() {
+    let buckets = |list: &[u8]| check(Signal::Metrics, &nest(&[1, 2, 2, 10, 1, 8, 2], list)).is_ok();
+    for before in 0..20 {
+        for continued in 0..12 {
+            for last in [0, 1, 2, 0x7f, 0x80] {
+                for after in [0, 1, 7, 9] {
+                    let list = [&vec![1; before][..], &vec![0x80; continued], &[last], &vec![1; after]].concat();
+                    let mut at = 0;
+                    let mut legal = true;
+                    while legal && at < list.len() {
+                        legal = crate::wire::reader::varint(&list, &mut at).is_ok();
+                    }
+                    assert_eq!(buckets(&list), legal, "{list:02x?}");
+                }
+            }
+        }
+    }
+}
