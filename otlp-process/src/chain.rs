@@ -25,14 +25,39 @@
 //! they are emptied themselves.
 
 use std::fmt;
+use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::Instant;
+use std::vec::IntoIter;
 
 use otlp_core::component::{Downstream, Health, Processor, Refused, Transform};
 use otlp_core::flow::gate::Room;
 use otlp_core::{Batch, Deadline, Failure, Group};
 
+use crate::pass::Pass;
+
 /// Processors in the order in which data goes through them.
+///
+/// # Examples
+///
+/// ```
+/// use otlp_core::wire::edit::Value;
+/// use otlp_core::{Batch, ItemCount, Signal};
+/// use otlp_process::attributes::Action;
+/// use otlp_process::chain::{Chain, Stateless};
+/// use otlp_process::resource::{Config, Resource};
+///
+/// let action =
+///     Action { key: "env".into(), action: "insert".into(), value: Some(Value::string("test")), ..Action::default() };
+/// let resource = Resource::new(Config { attributes: vec![action] }).unwrap();
+/// let mut chain = Chain::new(vec![Box::new(Stateless::new(resource))]);
+///
+/// // One log record without anything, of a resource without anything.
+/// let body = bytes::Bytes::from_static(&[0x0a, 4, 0x12, 2, 0x12, 0]);
+/// let groups = chain.process(Batch::trusted(Signal::Logs, ItemCount(1), body)).unwrap();
+/// assert_eq!(groups.len(), 1);
+/// assert!(groups[0].parts()[0].body().windows(4).any(|bytes| bytes == b"test"));
+/// ```
 pub struct Chain {
     prefix: Arc<Prefix>,
     /// The processors whose transforms are the prefix: asked for their health and told of the end, never called.
@@ -50,22 +75,30 @@ pub struct Prefix {
     transforms: Vec<Arc<dyn Transform>>,
 }
 
-struct Link {
-    processor: Box<dyn Processor>,
-    transform: Option<Arc<dyn Transform>>,
+/// A processor of the tail: one that remembers, or neighbours that do not and work as one.
+enum Link {
+    Stateful(Box<dyn Processor>),
+    Stateless(Vec<Box<dyn Processor>>, Prefix),
 }
+
+/// A processor that remembers nothing: a transform in a processor's clothes.
+#[derive(Clone)]
+pub struct Stateless(Arc<dyn Transform>);
 
 impl Chain {
     /// Puts processors behind one another.
     pub fn new(processors: Vec<Box<dyn Processor>>) -> Chain {
         let mut processors = processors.into_iter().peekable();
-        let (mut stateless, mut transforms) = (Vec::new(), Vec::new());
-        while let Some(transform) = processors.peek().and_then(|processor| processor.transform()) {
-            transforms.push(transform);
-            stateless.extend(processors.next());
+        let (stateless, prefix) = neighbours(&mut processors);
+        let mut tail = Vec::new();
+        while let Some(processor) = processors.next() {
+            tail.push(Link::Stateful(processor));
+            let (stateless, prefix) = neighbours(&mut processors);
+            if !stateless.is_empty() {
+                tail.push(Link::Stateless(stateless, prefix));
+            }
         }
-        let tail = processors.map(|processor| Link { transform: processor.transform(), processor }).collect();
-        Chain { prefix: Arc::new(Prefix::new(transforms)), stateless, tail }
+        Chain { prefix: Arc::new(prefix), stateless, tail }
     }
 
     /// The part that may run on any thread, on several batches at once.
@@ -86,20 +119,26 @@ impl Chain {
     /// The batch comes back where the first processor of the tail refuses it.
     pub fn process_tail(&mut self, batch: Batch, downstream: &mut dyn Downstream) -> Result<(), Refused> {
         match self.tail.split_first_mut() {
-            None => {
+            Some((Link::Stateful(processor), rest)) => {
+                processor.process(batch, &mut Relay { rest, downstream, room: None })
+            }
+            // No tail: one that remembers nothing would be in the prefix.
+            _ => {
                 downstream.emit(Group::of(batch));
                 Ok(())
             }
-            Some((first, rest)) => first.take(batch, None, rest, downstream),
         }
     }
 
     /// Lets every processor of the tail do what is due. Says when it wants to be called again at the latest.
+    ///
+    /// To be called after [`Chain::process_tail`] too: a batch that begins to wait brings its own deadline.
     pub fn tick(&mut self, downstream: &mut dyn Downstream) -> Option<Instant> {
         let mut next: Option<Instant> = None;
         for index in 0..self.tail.len() {
             let Some((link, rest)) = self.tail[index..].split_first_mut() else { break };
-            let wanted = link.processor.tick(&mut Relay { rest, downstream, room: None });
+            let Link::Stateful(processor) = link else { continue };
+            let wanted = processor.tick(&mut Relay { rest, downstream, room: None });
             next = match (next, wanted) {
                 (Some(one), Some(two)) => Some(one.min(two)),
                 (one, two) => one.or(two),
@@ -112,13 +151,18 @@ impl Chain {
     pub fn flush(&mut self, downstream: &mut dyn Downstream) {
         for index in 0..self.tail.len() {
             let Some((link, rest)) = self.tail[index..].split_first_mut() else { break };
-            link.processor.flush(&mut Relay { rest, downstream, room: None });
+            if let Link::Stateful(processor) = link {
+                processor.flush(&mut Relay { rest, downstream, room: None });
+            }
         }
     }
 
     /// Ends all processors, after a last [`Chain::flush`].
     pub fn shutdown(&mut self, deadline: Deadline) {
-        let tail = self.tail.iter_mut().map(|link| &mut link.processor);
+        let tail = self.tail.iter_mut().flat_map(|link| match link {
+            Link::Stateful(processor) => std::slice::from_mut(processor),
+            Link::Stateless(processors, _) => processors,
+        });
         for processor in self.stateless.iter_mut().chain(tail) {
             processor.shutdown(deadline);
         }
@@ -126,7 +170,10 @@ impl Chain {
 
     /// How the worst of its processors fares.
     pub fn health(&self) -> Health {
-        let tail = self.tail.iter().map(|link| &link.processor);
+        let tail = self.tail.iter().flat_map(|link| match link {
+            Link::Stateful(processor) => std::slice::from_ref(processor),
+            Link::Stateless(processors, _) => processors,
+        });
         let all = self.stateless.iter().chain(tail).map(|processor| processor.health());
         all.reduce(|worst, health| if health.state > worst.state { health } else { worst }).unwrap_or_else(Health::ok)
     }
@@ -149,8 +196,21 @@ impl Chain {
 }
 
 impl Prefix {
-    fn new(transforms: Vec<Arc<dyn Transform>>) -> Prefix {
-        Prefix { transforms }
+    /// Puts transforms behind one another, and makes one pass over the bytes of neighbours that can share it.
+    pub fn new(transforms: Vec<Arc<dyn Transform>>) -> Prefix {
+        let mut fused: Vec<Arc<dyn Transform>> = Vec::with_capacity(transforms.len());
+        let mut open: Option<Pass> = None;
+        for transform in transforms {
+            match transform.as_any().and_then(|any| any.downcast_ref::<Pass>()) {
+                Some(pass) => open.get_or_insert_default().join(pass),
+                None => {
+                    fused.extend(open.take().map(|pass| Arc::new(pass) as Arc<dyn Transform>));
+                    fused.push(transform);
+                }
+            }
+        }
+        fused.extend(open.map(|pass| Arc::new(pass) as Arc<dyn Transform>));
+        Prefix { transforms: fused }
     }
 
     /// Whether there is nothing to do.
@@ -179,25 +239,14 @@ impl Prefix {
     }
 }
 
-impl Link {
-    fn take(
-        &mut self,
-        batch: Batch,
-        room: Option<Room>,
-        rest: &mut [Link],
-        downstream: &mut dyn Downstream,
-    ) -> Result<(), Refused> {
-        let mut relay = Relay { rest, downstream, room };
-        match &self.transform {
-            Some(transform) => {
-                if let Some(left) = transform.apply(batch)? {
-                    relay.emit(Group::of(left));
-                }
-                Ok(())
-            }
-            None => self.processor.process(batch, &mut relay),
-        }
+/// Takes the processors from the front that remember nothing.
+fn neighbours(processors: &mut Peekable<IntoIter<Box<dyn Processor>>>) -> (Vec<Box<dyn Processor>>, Prefix) {
+    let (mut stateless, mut transforms) = (Vec::new(), Vec::new());
+    while let Some(transform) = processors.peek().and_then(|processor| processor.transform()) {
+        transforms.push(transform);
+        stateless.extend(processors.next());
     }
+    (stateless, Prefix::new(transforms))
 }
 
 /// What a processor of the tail sees as its downstream: the processors behind it, then the chain's own downstream.
@@ -219,12 +268,12 @@ impl Downstream for Relay<'_> {
             return self.downstream.emit(group);
         };
         let mut room = group.take_room();
-        match &next.transform {
+        match next {
             // A group goes through a transform part by part and stays one group.
-            Some(transform) => {
+            Link::Stateless(_, prefix) => {
                 let mut left = Group::new(group.signal());
                 for part in group.into_parts() {
-                    match transform.apply(part) {
+                    match prefix.apply(part) {
                         Ok(Some(part)) => left.push(part),
                         Ok(None) => {}
                         Err(refused) => settle(refused),
@@ -234,9 +283,10 @@ impl Downstream for Relay<'_> {
                     Relay { rest, downstream: &mut *self.downstream, room }.emit(left);
                 }
             }
-            None => {
+            Link::Stateful(processor) => {
                 for part in group.into_parts() {
-                    if let Err(refused) = next.take(part, room.take(), rest, self.downstream) {
+                    let mut relay = Relay { rest: &mut *rest, downstream: &mut *self.downstream, room: room.take() };
+                    if let Err(refused) = processor.process(part, &mut relay) {
                         settle(refused);
                     }
                 }
@@ -267,6 +317,26 @@ impl Downstream for Relay<'_> {
     }
 }
 
+impl Stateless {
+    /// Makes a processor of a transform.
+    pub fn new(transform: impl Transform + 'static) -> Stateless {
+        Stateless(Arc::new(transform))
+    }
+}
+
+impl Processor for Stateless {
+    fn transform(&self) -> Option<Arc<dyn Transform>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn process(&mut self, batch: Batch, downstream: &mut dyn Downstream) -> Result<(), Refused> {
+        if let Some(left) = self.0.apply(batch)? {
+            downstream.emit(Group::of(left));
+        }
+        Ok(())
+    }
+}
+
 fn settle(refused: Refused) {
     refused.batch.settle(refused.failure.into());
 }
@@ -293,8 +363,17 @@ impl fmt::Debug for Chain {
     }
 }
 
+impl fmt::Debug for Stateless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stateless")
+    }
+}
+
 impl fmt::Debug for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Prefix({} transforms)", self.transforms.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,20 +1,20 @@
-//! What is wrong with a processor's configuration.
+//! Why a processor's configuration cannot be used.
 
 use std::fmt;
 
-/// A key of a processor's configuration has a value that cannot be.
+/// A setting that cannot be used; stops the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The key below the processor's id, as in the configuration file.
-    pub key: &'static str,
-    /// What is wrong with it: lower case, no full stop.
+    /// The setting, below the processor's own section: `actions[2].pattern`.
+    pub key: String,
+    /// What is wrong with it, and what would be right.
     pub message: String,
 }
 
 impl ConfigError {
-    /// An error at `key`.
-    pub fn new(key: &'static str, message: impl Into<String>) -> ConfigError {
-        ConfigError { key, message: message.into() }
+    /// An error at a setting.
+    pub fn new(key: impl Into<String>, message: impl Into<String>) -> ConfigError {
+        ConfigError { key: key.into(), message: message.into() }
     }
 }
 

@@ -14,11 +14,15 @@
 #![deny(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod attributes;
 pub mod batch;
 pub mod chain;
 pub mod error;
 pub mod inlet;
 pub mod memory_limiter;
+pub mod pass;
+pub mod pattern;
+pub mod resource;
 pub mod stage;
 
 pub use chain::Chain;

@@ -14,8 +14,10 @@
 //! | `retain.rs`    | items taken out                                                      |
 //! | `split.rs`     | batches and groups made smaller, by items and by bytes               |
 //! | `view/`        | zero-copy views of every message                                     |
+//! | `edit/`        | attributes changed in place                                          |
 
 pub mod check;
+pub mod edit;
 pub mod index;
 pub mod normalize;
 pub mod reader;
