@@ -78,9 +78,17 @@ impl Outputs {
             .map(|path| match path.as_str() {
                 "stdout" => Ok(Box::new(io::stdout()) as Box<dyn Write + Send>),
                 "stderr" => Ok(Box::new(io::stderr()) as Box<dyn Write + Send>),
-                path => OpenOptions::new().create(true).append(true).open(path).map(|file| Box::new(file) as Box<dyn Write + Send>).map_err(
-                    |error| io::Error::new(error.kind(), format!("cannot open {path}: {error}; set service::telemetry::logs::output_paths")),
-                ),
+                path => OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(path)
+                    .map(|file| Box::new(file) as Box<dyn Write + Send>)
+                    .map_err(|error| {
+                        io::Error::new(
+                            error.kind(),
+                            format!("cannot open {path}: {error}; set service::telemetry::logs::output_paths"),
+                        )
+                    }),
             })
             .collect::<io::Result<_>>()
             .map(Outputs)

@@ -214,6 +214,9 @@ impl Ticket {
     /// Enters the items into a pipeline's books: `self.items()` were taken in, of which `left` are left after processors
     /// removed the others. Does nothing but the removal on a ticket that was accepted before.
     pub fn accept(&mut self, ledger: &Arc<Ledger>, left: ItemCount) {
+        // A processor cannot leave more than it was given; books that balance matter more than its mistake.
+        debug_assert!(left <= self.items, "{left} items left of {}", self.items);
+        let left = left.min(self.items);
         match &self.stage {
             Stage::Offered => {
                 ledger.accept(self.items, self.items.saturating_sub(left));

@@ -40,7 +40,7 @@ struct Sink {
 
 impl Sink {
     fn new(items: Option<u64>) -> Sink {
-        let (outlet, inlet) = gate(Capacity { requests: Some(1000), items, bytes: None });
+        let (outlet, inlet) = gate(Capacity { requests: Some(4000), items, bytes: None });
         Sink {
             clock: Clock::simulated(),
             ledger: Ledger::new("traces", Signal::Traces, ["a"]),
