@@ -22,14 +22,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use otlp_core::component::{Exporter, Health};
+use otlp_core::flow::rate::Limiter;
 use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::{Counter, DURATION_BOUNDS, Gauge, Histogram, Registry};
-use otlp_core::{Clock, Code, Deadline, Failure, Group, Outcome, Reason, Signal, Stop};
+use otlp_core::wire::{PartLimit, split_group};
+use otlp_core::{Clock, Code, Deadline, Failure, Group, ItemCount, Outcome, Reason, Signal, Stop};
 use parking_lot::Mutex;
 use smallvec::{SmallVec, smallvec};
 
 use crate::retry::{self, Decision, Retry};
-use crate::split::{Cut, halve};
 
 /// How many times over a request that is too large is halved.
 const HALVINGS_MAX: u32 = 6;
@@ -67,6 +68,7 @@ pub(crate) struct Delivery {
     exporter: Arc<dyn Exporter>,
     retry: retry::Config,
     timeout: Option<Duration>,
+    limiter: Option<Limiter>,
     closing: Arc<Closing>,
     clock: Clock,
     meters: Meters,
@@ -100,6 +102,7 @@ impl Delivery {
             exporter,
             retry: settings.retry.clone(),
             timeout: settings.timeout.filter(|timeout| !timeout.is_zero()),
+            limiter: settings.rate_limit.clone().map(|limit| Limiter::new(limit, settings.clock.clone())),
             closing,
             clock: settings.clock.clone(),
             meters,
@@ -129,19 +132,16 @@ impl Delivery {
                 self.settle(group, outcome);
                 continue;
             }
-            match halve(group) {
-                Cut::Two(first, rest) => {
-                    log::warn!(
-                        "exporter {}: a request of {} {} is too large for the destination and goes in two halves",
-                        self.id,
-                        first.items() + rest.items(),
-                        self.signal.items_name(),
-                    );
-                    todo.push((rest, halvings + 1));
-                    todo.push((first, halvings + 1));
-                }
-                Cut::Whole(group) => self.settle(group, outcome),
+            // A single item stays whole and is rejected.
+            let half = group.items().get().div_ceil(2);
+            let halves = split_group(group, PartLimit::items(ItemCount(half)));
+            if let [only] = halves.as_slice() {
+                debug_assert!(only.items() <= ItemCount(1), "what holds several items can be halved");
+                halves.into_iter().for_each(|group| self.settle(group, outcome.clone()));
+                continue;
             }
+            log::warn!("exporter {}: too large for the destination, sent again in two halves", self.id);
+            todo.extend(halves.into_iter().rev().map(|half| (half, halvings + 1)));
         }
         self.meters.in_flight.sub(1);
     }
@@ -154,6 +154,9 @@ impl Delivery {
             return Failure::refused(Reason::SHUTDOWN, "not sent before the deadline of the shutdown").into();
         }
         loop {
+            if let Err(failure) = self.wait_for_rate(group) {
+                return failure.into();
+            }
             let failure = match self.attempt(group) {
                 Outcome::Failed(failure) => failure,
                 taken => return taken,
@@ -185,6 +188,23 @@ impl Delivery {
                 std::thread::sleep(pause);
             }
         }
+    }
+
+    /// Waits until the configured rate lets a group through; retries count like first attempts.
+    fn wait_for_rate(&self, group: &Group) -> Result<(), Failure> {
+        let Some(limiter) = &self.limiter else { return Ok(()) };
+        while let Err(wait) = limiter.try_take(group.weight()) {
+            let left = self.closing.deadline().remaining(self.clock.now());
+            if left.is_some_and(|left| left <= wait) {
+                return Err(Failure::refused(Reason::SHUTDOWN, "the rate limit let it wait until the shutdown"));
+            }
+            if self.closing.stop.asked() {
+                std::thread::sleep(wait);
+            } else {
+                self.closing.stop.wait(wait);
+            }
+        }
+        Ok(())
     }
 
     /// One attempt.

@@ -29,6 +29,7 @@ use std::time::Duration;
 use otlp_core::component::{Exporter, Health, Outlet};
 use otlp_core::flow::WhenFull;
 use otlp_core::flow::gate::{GateState, Place, Weight};
+use otlp_core::flow::rate::RateLimit;
 use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::Registry;
 use otlp_core::{Clock, Deadline, Failure, Group, ItemCount, Reason, Signal, Stopper, shutdown};
@@ -66,6 +67,8 @@ pub struct Settings {
     pub timeout: Option<Duration>,
     /// `when_full`. Default, with `None`: `block` where `block_on_overflow` is set, else as [`crate::Destinations`] says.
     pub when_full: Option<WhenFull>,
+    /// `rate_limit`: attempts wait for it. Default none.
+    pub rate_limit: Option<RateLimit>,
     /// What the time is.
     pub clock: Clock,
     /// Where its metrics are found.
@@ -85,6 +88,7 @@ impl Settings {
             retry: retry::Config::default(),
             timeout: None,
             when_full: None,
+            rate_limit: None,
             clock: Clock::system(),
             registry: Registry::new(),
             threads: Threads::default(),

@@ -8,7 +8,6 @@
 //! | `worker.rs`      | threads that take from a queue, started on demand                              |
 //! | `delivery.rs`    | one group on its way: attempts, halving, settling                              |
 //! | `retry.rs`       | when to try again and when to give up                                          |
-//! | `split.rs`       | cutting a group in two                                                         |
 //! | `connector.rs`   | a destination that is the next pipeline                                        |
 //! | `otlp_http/`     | OTLP over HTTP/1.1                                                             |
 //! | `debug/`         | telemetry in words, for a person                                               |
@@ -39,7 +38,6 @@ pub mod fanout;
 pub mod otlp_http;
 pub mod queue;
 pub mod retry;
-mod split;
 mod worker;
 
 pub use destination::{Destination, Settings};

@@ -13,8 +13,11 @@
 //! | `rebuild.rs`   | requests made of the items of another: under the next two            |
 //! | `retain.rs`    | items taken out                                                      |
 //! | `split.rs`     | batches and groups made smaller, by items and by bytes               |
+//! | `view/`        | zero-copy views of every message                                     |
+//! | `edit/`        | attributes changed in place                                          |
 
 pub mod check;
+pub mod edit;
 pub mod index;
 pub mod normalize;
 pub mod reader;
@@ -24,6 +27,7 @@ pub mod schema;
 pub mod split;
 pub mod utf8;
 pub mod validate;
+pub mod view;
 pub mod writer;
 
 pub use check::Findings;

@@ -10,11 +10,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use otlp_core::Group;
 use otlp_core::flow::gate::{Admitted, Permit};
+use otlp_core::wire::{PartLimit, split_group};
+use otlp_core::{ByteSize, Group, ItemCount};
 
 use super::config::{Batch, Sizer};
-use crate::split::{Cut, split_bytes, split_items};
 
 /// A group to be sent, with the places that it takes in the queue.
 #[derive(Debug)]
@@ -126,12 +126,16 @@ impl Batcher {
         let mut entry = (group, vec![permit]);
         let mut size = sizer.of(entry.0.weight());
         if max != 0 && size > max {
-            let (first, rest) = cut(sizer, entry.0, max);
-            entry.0 = first;
-            if let Some(rest) = rest {
-                partition.waiting.push_front((rest, Arc::clone(&entry.1[0])));
+            let limit = match sizer {
+                Sizer::Bytes => PartLimit::bytes(ByteSize(max)),
+                Sizer::Items | Sizer::Requests => PartLimit::items(ItemCount(max)),
+            };
+            let mut pieces = split_group(entry.0, limit).into_iter();
+            entry.0 = pieces.next()?;
+            for piece in pieces.rev() {
+                partition.waiting.push_front((piece, Arc::clone(&entry.1[0])));
             }
-            // Cutting adds bytes: the envelopes around what is cut are needed twice.
+            // Cutting adds bytes: the envelopes around what is cut are needed in every piece.
             partition.size = partition.waiting.iter().map(|(group, _)| sizer.of(group.weight())).sum();
             return Some(Entry { group: entry.0, places: Places::Shared(entry.1) });
         }
@@ -162,16 +166,5 @@ impl Batcher {
     /// Whether anything waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.partitions.is_empty()
-    }
-}
-
-fn cut(sizer: Sizer, group: Group, max: u64) -> (Group, Option<Group>) {
-    let cut = match sizer {
-        Sizer::Bytes => split_bytes(group, max),
-        Sizer::Items | Sizer::Requests => split_items(group, max),
-    };
-    match cut {
-        Cut::Two(first, rest) => (first, Some(rest)),
-        Cut::Whole(group) => (group, None),
     }
 }

@@ -329,7 +329,7 @@ fn a_withdrawn_group_is_not_begun_and_one_that_was_begun_counts_as_maybe_duplica
 #[test]
 fn too_large_is_halved_and_a_single_item_is_rejected() {
     for (limit, items, expected_sizes) in
-        [(3, 8, vec![8, 4, 2, 2, 4, 2, 2]), (8, 8, vec![8]), (0, 2, vec![2, 1, 1]), (1, 3, vec![3, 1, 2, 1, 1])]
+        [(3, 8, vec![8, 4, 2, 2, 4, 2, 2]), (8, 8, vec![8]), (0, 2, vec![2, 1, 1]), (1, 3, vec![3, 2, 1, 1, 1])]
     {
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let exporter = Arc::new(By({
@@ -388,7 +388,7 @@ fn shutdown_sends_what_is_queued_and_what_waits_to_be_tried_again() {
             if stopping.load(Ordering::Relaxed) {
                 return Outcome::Delivered;
             }
-            drop(began.lock().unwrap().send(()));
+            let _ = began.lock().unwrap().send(());
             unavailable().into()
         }
     }));

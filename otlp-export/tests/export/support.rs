@@ -14,10 +14,10 @@ use otlp_export::{Destination, Destinations};
 use prost::Message;
 
 /// Longer than anything here can take, and short enough to end a hanging test.
-pub const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// Traces with `items` spans, named from `first` on.
-pub fn spans(first: u64, items: u64) -> Bytes {
+pub(crate) fn spans(first: u64, items: u64) -> Bytes {
     let spans = (first..first + items)
         .map(|number| Span {
             trace_id: vec![1; 16],
@@ -32,31 +32,31 @@ pub fn spans(first: u64, items: u64) -> Bytes {
 }
 
 /// The names of all spans in a body.
-pub fn names(body: &[u8]) -> Vec<String> {
+pub(crate) fn names(body: &[u8]) -> Vec<String> {
     let request = ExportTraceServiceRequest::decode(body).unwrap();
     let scopes = request.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
     scopes.flat_map(|scope| scope.spans).map(|span| span.name).collect()
 }
 
 /// One pipeline's last step: accepts a batch into the books and hands it to the destinations, as a stage does it.
-pub struct Pipeline {
-    pub ledger: Arc<Ledger>,
-    pub destinations: Destinations,
+pub(crate) struct Pipeline {
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) destinations: Destinations,
 }
 
 impl Pipeline {
-    pub fn new(destinations: impl IntoIterator<Item = Arc<Destination>>) -> Pipeline {
+    pub(crate) fn new(destinations: impl IntoIterator<Item = Arc<Destination>>) -> Pipeline {
         let destinations = Destinations::new(destinations);
         let ids: Vec<String> = destinations.iter().map(|destination| destination.id().to_owned()).collect();
         Pipeline { ledger: Ledger::new("traces", Signal::Traces, ids), destinations }
     }
 
     /// Sends a batch; what the sender hears comes through the channel. Nothing where it was refused at once.
-    pub fn send(&self, mode: AckMode, first: u64, items: u64) -> Receiver<Outcome> {
+    pub(crate) fn send(&self, mode: AckMode, first: u64, items: u64) -> Receiver<Outcome> {
         self.send_batch(mode, Batch::trusted(Signal::Traces, ItemCount(items), spans(first, items))).0
     }
 
-    pub fn send_batch(&self, mode: AckMode, batch: Batch) -> (Receiver<Outcome>, otlp_core::ack::Withdrawal) {
+    pub(crate) fn send_batch(&self, mode: AckMode, batch: Batch) -> (Receiver<Outcome>, otlp_core::ack::Withdrawal) {
         let (sender, heard) = channel();
         let ack = Ack::new(mode, move |outcome| drop(sender.send(outcome)));
         let withdrawal = ack.withdrawal();
@@ -76,12 +76,12 @@ impl Pipeline {
         (heard, withdrawal)
     }
 
-    pub fn shutdown(&self, deadline: Deadline) {
+    pub(crate) fn shutdown(&self, deadline: Deadline) {
         self.destinations.iter().for_each(|destination| destination.shutdown(deadline));
     }
 
     /// The books, which must balance and hold nothing any more.
-    pub fn closed_page(&self) -> Page {
+    pub(crate) fn closed_page(&self) -> Page {
         let page = self.ledger.page();
         assert_eq!(page.balance(), Ok(()));
         assert_eq!(page.held, ItemCount::ZERO);
@@ -93,26 +93,26 @@ impl Pipeline {
 }
 
 /// An exporter that hands each call to the test and waits for its answer.
-pub struct Asking {
+pub(crate) struct Asking {
     calls: Mutex<Sender<Call>>,
 }
 
 /// A call of an [`Asking`] exporter.
-pub struct Call {
-    pub names: Vec<String>,
-    pub deadline: Deadline,
+pub(crate) struct Call {
+    pub(crate) names: Vec<String>,
+    pub(crate) deadline: Deadline,
     answer: Sender<Outcome>,
 }
 
 impl Asking {
-    pub fn new() -> (Arc<Asking>, Receiver<Call>) {
+    pub(crate) fn new() -> (Arc<Asking>, Receiver<Call>) {
         let (calls, asked) = channel();
         (Arc::new(Asking { calls: Mutex::new(calls) }), asked)
     }
 }
 
 impl Call {
-    pub fn answer(self, outcome: impl Into<Outcome>) {
+    pub(crate) fn answer(self, outcome: impl Into<Outcome>) {
         self.answer.send(outcome.into()).unwrap();
     }
 }
@@ -133,7 +133,7 @@ impl Exporter for Asking {
 }
 
 /// An exporter made of a function.
-pub struct By<F>(pub F);
+pub(crate) struct By<F>(pub F);
 
 impl<F: Fn(&Group, Deadline) -> Outcome + Send + Sync> Exporter for By<F> {
     fn export(&self, group: &Group, deadline: Deadline) -> Outcome {
