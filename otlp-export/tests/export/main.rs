@@ -1,0 +1,5 @@
+//! Destinations, fan-out and the exporters from outside, over real threads and real sockets on the loopback.
+#![allow(clippy::unwrap_used)]
+
+mod destinations;
+mod support;
