@@ -1,0 +1,859 @@
+//! One function for each message, with every tag written out: the form that runs on every request.
+//!
+//! A table costs three times as much: the branch predictor learns the shape of each message only where each has its own
+//! code. The straight-line form of an attribute goes further and tests key and value for ASCII at once, lengths and tags
+//! included, which are below 0x80 as well.
+//!
+//! In every function `depth` says how many more levels may open below the message, as prost counts them: at zero not
+//! even an unknown scalar is taken.
+
+use crate::signal::Signal;
+use crate::unit::ItemCount;
+use crate::wire::reader::{
+    FIELD_MAX, FIXED32, FIXED64, Fault, GROUP_END, GROUP_START, LEN, Read, VARINT, delimited, tag, varint,
+};
+use crate::wire::utf8::{is_ascii, is_utf8};
+
+use super::{Checked, is_valid_id};
+
+/// The same verdict as [`super::table::validate`]; the fault without a place.
+pub(super) fn validate(signal: Signal, bytes: &[u8], depth: u32) -> Read<Checked> {
+    let mut found = Found::default();
+    match signal {
+        Signal::Traces => request(&mut found, bytes, depth, span)?,
+        Signal::Metrics => request(&mut found, bytes, depth, metric)?,
+        Signal::Logs => request(&mut found, bytes, depth, log_record)?,
+    }
+    Ok(Checked {
+        items: ItemCount(found.items),
+        canonical: !found.odd,
+        invalid_ids: ItemCount(found.invalid_ids),
+        string_indexes: found.string_indexes,
+        legacy: found.legacy,
+    })
+}
+
+#[derive(Default)]
+struct Found {
+    items: u64,
+    invalid_ids: u64,
+    string_indexes: u64,
+    odd: bool,
+    legacy: bool,
+}
+
+/// Which singular fields of a message were seen, by bit, and which of them twice. Bit 0 stands for the oneof.
+#[derive(Default)]
+struct Once {
+    seen: u32,
+    twice: u32,
+}
+
+const ONEOF: u32 = 0;
+
+impl Once {
+    #[inline(always)]
+    fn see(&mut self, field: u32) {
+        let bit = 1 << field;
+        self.twice |= self.seen & bit;
+        self.seen |= bit;
+    }
+
+    #[inline(always)]
+    fn has(&self, field: u32) -> bool {
+        self.seen & 1 << field != 0
+    }
+
+    #[inline(always)]
+    fn tell(&self, found: &mut Found) {
+        found.odd |= self.twice != 0;
+    }
+}
+
+#[inline(always)]
+fn down(depth: u32) -> Read<u32> {
+    depth.checked_sub(1).ok_or(Fault::Depth)
+}
+
+#[inline(always)]
+fn take(bytes: &[u8], at: &mut usize, count: usize) -> Read<()> {
+    if bytes.len() - *at < count {
+        return Err(Fault::Truncated);
+    }
+    *at += count;
+    Ok(())
+}
+
+#[inline(always)]
+fn text(bytes: &[u8], at: &mut usize) -> Read<()> {
+    if is_utf8(delimited(bytes, at)?) { Ok(()) } else { Err(Fault::Utf8) }
+}
+
+/// A packed list of varints.
+#[inline(always)]
+fn packed_varints(list: &[u8]) -> Read<()> {
+    // A list of numbers below 128, the common bucket, is a run of bytes below 0x80.
+    if is_ascii(list) {
+        return Ok(());
+    }
+    let mut at = 0;
+    while at < list.len() {
+        varint(list, &mut at)?;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn packed_fixed64(list: &[u8]) -> Read<()> {
+    if list.len().is_multiple_of(8) { Ok(()) } else { Err(Fault::Truncated) }
+}
+
+/// A field that none of the message's own tags matched: known with a wrong wire type, or unknown.
+#[inline(never)]
+fn other(bytes: &[u8], at: &mut usize, tag: u64, known: u32, depth: u32) -> Read<()> {
+    let field = tag >> 3;
+    if field == 0 || field > FIELD_MAX {
+        return Err(Fault::Tag);
+    }
+    if field < 32 && known >> field & 1 == 1 {
+        return Err(Fault::WireType);
+    }
+    unknown(bytes, at, field as u32, (tag & 7) as u8, depth)
+}
+
+/// The value of an unknown field. Prost wants room below even for scalars; so does this.
+pub(super) fn unknown(bytes: &[u8], at: &mut usize, field: u32, wire_type: u8, depth: u32) -> Read<()> {
+    let below = down(depth)?;
+    match wire_type {
+        VARINT => varint(bytes, at).map(drop),
+        FIXED64 => take(bytes, at, 8),
+        LEN => delimited(bytes, at).map(drop),
+        FIXED32 => take(bytes, at, 4),
+        GROUP_START => loop {
+            match tag(bytes, at)? {
+                (inner, GROUP_END) if inner == field => return Ok(()),
+                (_, GROUP_END) => return Err(Fault::Group),
+                (inner, wire_type) => unknown(bytes, at, inner, wire_type, below)?,
+            }
+        },
+        GROUP_END => Err(Fault::Group),
+        _ => Err(Fault::WireType),
+    }
+}
+
+const fn known(fields: &[u32]) -> u32 {
+    let mut mask = 0;
+    let mut index = 0;
+    while index < fields.len() {
+        mask |= 1 << fields[index];
+        index += 1;
+    }
+    mask
+}
+
+/// Fields 1 to `last`.
+const fn known_to(last: u32) -> u32 {
+    (2 << last) - 2
+}
+
+// The envelope, the same for all signals.
+
+#[inline(always)]
+fn request(
+    found: &mut Found,
+    bytes: &[u8],
+    depth: u32,
+    item: impl Fn(&mut Found, &[u8], u32) -> Read<()> + Copy,
+) -> Read<()> {
+    let mut at = 0;
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            0x0a => resource_items(found, delimited(bytes, &mut at)?, down(depth)?, item)?,
+            tag => other(bytes, &mut at, tag, known_to(1), depth)?,
+        }
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn resource_items(
+    found: &mut Found,
+    bytes: &[u8],
+    depth: u32,
+    item: impl Fn(&mut Found, &[u8], u32) -> Read<()> + Copy,
+) -> Read<()> {
+    const LEGACY: u64 = 1000 << 3 | LEN as u64;
+    let (mut at, mut once, mut begun) = (0, Once::default(), false);
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            0x12 => {
+                begun = true;
+                scope_items(found, delimited(bytes, &mut at)?, down(depth)?, item)?;
+            }
+            0x0a => {
+                once.see(1);
+                found.odd |= begun;
+                resource(found, delimited(bytes, &mut at)?, down(depth)?)?;
+            }
+            0x1a => {
+                once.see(3);
+                text(bytes, &mut at)?;
+            }
+            tag => {
+                found.legacy |= tag == LEGACY;
+                other(bytes, &mut at, tag, known_to(3), depth)?;
+            }
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
+
+#[inline(always)]
+fn scope_items(
+    found: &mut Found,
+    bytes: &[u8],
+    depth: u32,
+    item: impl Fn(&mut Found, &[u8], u32) -> Read<()> + Copy,
+) -> Read<()> {
+    let (mut at, mut once, mut begun) = (0, Once::default(), false);
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            0x12 => {
+                begun = true;
+                item(found, delimited(bytes, &mut at)?, down(depth)?)?;
+            }
+            0x0a => {
+                once.see(1);
+                found.odd |= begun;
+                scope(found, delimited(bytes, &mut at)?, down(depth)?)?;
+            }
+            0x1a => {
+                once.see(3);
+                text(bytes, &mut at)?;
+            }
+            tag => other(bytes, &mut at, tag, known_to(3), depth)?,
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
+
+#[inline(never)]
+fn resource(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    let (mut at, mut once) = (0, Once::default());
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            0x0a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x10 => {
+                once.see(2);
+                varint(bytes, &mut at)?;
+            }
+            0x1a => entity_ref(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            tag => other(bytes, &mut at, tag, known_to(3), depth)?,
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
+
+fn entity_ref(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    let (mut at, mut once) = (0, Once::default());
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            tag @ (0x0a | 0x12) => {
+                once.see((tag >> 3) as u32);
+                text(bytes, &mut at)?;
+            }
+            0x1a | 0x22 => text(bytes, &mut at)?,
+            tag => other(bytes, &mut at, tag, known_to(4), depth)?,
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
+
+#[inline(never)]
+fn scope(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    let (mut at, mut once) = (0, Once::default());
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            tag @ (0x0a | 0x12) => {
+                once.see((tag >> 3) as u32);
+                text(bytes, &mut at)?;
+            }
+            0x1a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x20 => {
+                once.see(4);
+                varint(bytes, &mut at)?;
+            }
+            tag => other(bytes, &mut at, tag, known_to(4), depth)?,
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
+
+// Attributes and values.
+
+/// An attribute. Nearly all are `0a key 12 { 0a text | 18 int | 10 bool | 21 double }` with lengths below 128.
+#[inline(always)]
+fn key_value(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    let length = bytes.len();
+    // With less than two levels left prost would refuse what is inside; the general form knows.
+    if length >= 6 && bytes[0] == 0x0a && depth >= 2 {
+        let value_tag = 2 + bytes[1] as usize;
+        if bytes[1] < 0x80
+            && value_tag + 3 < length
+            && bytes[value_tag] == 0x12
+            && bytes[value_tag + 1] < 0x80
+            && bytes[value_tag + 1] as usize == length - value_tag - 2
+        {
+            match bytes[value_tag + 2] {
+                0x0a if bytes[value_tag + 3] as usize == length - value_tag - 4 => {
+                    if is_ascii(bytes) || (is_utf8(&bytes[2..value_tag]) && is_utf8(&bytes[value_tag + 4..])) {
+                        return Ok(());
+                    }
+                    return Err(Fault::Utf8);
+                }
+                0x18 | 0x10 => {
+                    let mut at = value_tag + 3;
+                    varint(bytes, &mut at)?;
+                    if at == length {
+                        return if is_utf8(&bytes[2..value_tag]) { Ok(()) } else { Err(Fault::Utf8) };
+                    }
+                }
+                0x21 if length - value_tag == 11 => {
+                    return if is_utf8(&bytes[2..value_tag]) { Ok(()) } else { Err(Fault::Utf8) };
+                }
+                _ => {}
+            }
+        }
+    }
+    key_value_general(found, bytes, depth)
+}
+
+#[inline(never)]
+fn key_value_general(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    let (mut at, mut once) = (0, Once::default());
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            0x0a => {
+                found.odd |= once.has(2);
+                once.see(1);
+                text(bytes, &mut at)?;
+            }
+            0x12 => {
+                once.see(2);
+                any_value(found, delimited(bytes, &mut at)?, down(depth)?)?;
+            }
+            0x18 => {
+                once.see(3);
+                found.string_indexes += 1;
+                varint(bytes, &mut at)?;
+            }
+            tag => other(bytes, &mut at, tag, known_to(3), depth)?,
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
+
+fn any_value(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    let (mut at, mut once) = (0, Once::default());
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            0x0a => {
+                once.see(ONEOF);
+                text(bytes, &mut at)?;
+            }
+            0x10 | 0x18 => {
+                once.see(ONEOF);
+                varint(bytes, &mut at)?;
+            }
+            0x21 => {
+                once.see(ONEOF);
+                take(bytes, &mut at, 8)?;
+            }
+            0x2a => {
+                once.see(ONEOF);
+                array_value(found, delimited(bytes, &mut at)?, down(depth)?)?;
+            }
+            0x32 => {
+                once.see(ONEOF);
+                key_value_list(found, delimited(bytes, &mut at)?, down(depth)?)?;
+            }
+            0x3a => {
+                once.see(ONEOF);
+                delimited(bytes, &mut at)?;
+            }
+            0x40 => {
+                once.see(ONEOF);
+                found.string_indexes += 1;
+                varint(bytes, &mut at)?;
+            }
+            tag => other(bytes, &mut at, tag, known_to(8), depth)?,
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
+
+#[inline(never)]
+fn array_value(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    let mut at = 0;
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            0x0a => any_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            tag => other(bytes, &mut at, tag, known_to(1), depth)?,
+        }
+    }
+    Ok(())
+}
+
+#[inline(never)]
+fn key_value_list(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    let mut at = 0;
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            0x0a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            tag => other(bytes, &mut at, tag, known_to(1), depth)?,
+        }
+    }
+    Ok(())
+}
+
+// Spans.
+
+#[inline(always)]
+fn span(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    found.items += 1;
+    let (mut at, mut once) = (0, Once::default());
+    let (mut trace_id, mut span_id) = (false, false);
+    // The ids in front, as every encoder writes them: 0a 10 trace 12 08 span [22 08 parent].
+    if let Some(ids) = bytes.first_chunk::<38>()
+        && [ids[0], ids[1], ids[18], ids[19]] == [0x0a, 16, 0x12, 8]
+    {
+        trace_id = is_valid_id::<16>(&ids[2..18]);
+        span_id = is_valid_id::<8>(&ids[20..28]);
+        once.seen = 1 << 1 | 1 << 2;
+        at = 28;
+        if ids[28] == 0x22 && ids[29] == 8 {
+            once.seen |= 1 << 4;
+            at = 38;
+        }
+    }
+    while at < bytes.len() {
+        // A run of attributes is most of a span: one test each, and no varint for their tag.
+        while bytes[at] == 0x4a {
+            at += 1;
+            key_value(found, delimited(bytes, &mut at)?, down(depth)?)?;
+            if at == bytes.len() {
+                once.tell(found);
+                found.invalid_ids += u64::from(!(trace_id && span_id));
+                return Ok(());
+            }
+        }
+        match varint(bytes, &mut at)? {
+            0x0a => {
+                once.see(1);
+                trace_id = is_valid_id::<16>(delimited(bytes, &mut at)?);
+            }
+            0x12 => {
+                once.see(2);
+                span_id = is_valid_id::<8>(delimited(bytes, &mut at)?);
+            }
+            0x22 => {
+                once.see(4);
+                delimited(bytes, &mut at)?;
+            }
+            tag @ (0x1a | 0x2a) => {
+                once.see((tag >> 3) as u32);
+                text(bytes, &mut at)?;
+            }
+            tag @ (0x30 | 0x50 | 0x60 | 0x70) => {
+                once.see((tag >> 3) as u32);
+                varint(bytes, &mut at)?;
+            }
+            tag @ (0x39 | 0x41) => {
+                once.see((tag >> 3) as u32);
+                take(bytes, &mut at, 8)?;
+            }
+            0x4a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x5a => event(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x6a => link(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x7a => {
+                once.see(15);
+                status(found, delimited(bytes, &mut at)?, down(depth)?)?;
+            }
+            0x85 => {
+                once.see(16);
+                take(bytes, &mut at, 4)?;
+            }
+            tag => other(bytes, &mut at, tag, known_to(16), depth)?,
+        }
+    }
+    once.tell(found);
+    found.invalid_ids += u64::from(!(trace_id && span_id));
+    Ok(())
+}
+
+#[inline(never)]
+fn event(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    let (mut at, mut once) = (0, Once::default());
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            0x09 => {
+                once.see(1);
+                take(bytes, &mut at, 8)?;
+            }
+            0x12 => {
+                once.see(2);
+                text(bytes, &mut at)?;
+            }
+            0x1a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x20 => {
+                once.see(4);
+                varint(bytes, &mut at)?;
+            }
+            tag => other(bytes, &mut at, tag, known_to(4), depth)?,
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
+
+#[inline(never)]
+fn link(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    let (mut at, mut once) = (0, Once::default());
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            tag @ (0x0a | 0x12) => {
+                once.see((tag >> 3) as u32);
+                delimited(bytes, &mut at)?;
+            }
+            0x1a => {
+                once.see(3);
+                text(bytes, &mut at)?;
+            }
+            0x22 => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x28 => {
+                once.see(5);
+                varint(bytes, &mut at)?;
+            }
+            0x35 => {
+                once.see(6);
+                take(bytes, &mut at, 4)?;
+            }
+            tag => other(bytes, &mut at, tag, known_to(6), depth)?,
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
+
+fn status(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    let (mut at, mut once) = (0, Once::default());
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            0x12 => {
+                once.see(2);
+                text(bytes, &mut at)?;
+            }
+            0x18 => {
+                once.see(3);
+                varint(bytes, &mut at)?;
+            }
+            tag => other(bytes, &mut at, tag, known(&[2, 3]), depth)?,
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
+
+// Log records.
+
+#[inline(always)]
+fn log_record(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    const KNOWN: u32 = known_to(12) & !(1 << 4);
+    found.items += 1;
+    let (mut at, mut once) = (0, Once::default());
+    let (mut trace_id, mut span_id) = (true, true);
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            0x32 => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            tag @ (0x09 | 0x59) => {
+                once.see((tag >> 3) as u32);
+                take(bytes, &mut at, 8)?;
+            }
+            tag @ (0x10 | 0x38) => {
+                once.see((tag >> 3) as u32);
+                varint(bytes, &mut at)?;
+            }
+            tag @ (0x1a | 0x62) => {
+                once.see((tag >> 3) as u32);
+                text(bytes, &mut at)?;
+            }
+            0x2a => {
+                once.see(5);
+                any_value(found, delimited(bytes, &mut at)?, down(depth)?)?;
+            }
+            0x45 => {
+                once.see(8);
+                take(bytes, &mut at, 4)?;
+            }
+            0x4a => {
+                once.see(9);
+                let id = delimited(bytes, &mut at)?;
+                trace_id = id.is_empty() || is_valid_id::<16>(id);
+            }
+            0x52 => {
+                once.see(10);
+                let id = delimited(bytes, &mut at)?;
+                span_id = id.is_empty() || is_valid_id::<8>(id);
+            }
+            tag => other(bytes, &mut at, tag, KNOWN, depth)?,
+        }
+    }
+    once.tell(found);
+    found.invalid_ids += u64::from(!(trace_id && span_id));
+    Ok(())
+}
+
+// Metrics. The item is the data point.
+
+#[inline(always)]
+fn metric(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    const KNOWN: u32 = known(&[1, 2, 3, 5, 7, 9, 10, 11, 12]);
+    let (mut at, mut once) = (0, Once::default());
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            tag @ (0x0a | 0x12 | 0x1a) => {
+                once.see((tag >> 3) as u32);
+                text(bytes, &mut at)?;
+            }
+            0x2a => {
+                once.see(ONEOF);
+                points(found, delimited(bytes, &mut at)?, down(depth)?, 1, number_point)?;
+            }
+            0x3a => {
+                once.see(ONEOF);
+                points(found, delimited(bytes, &mut at)?, down(depth)?, 3, number_point)?;
+            }
+            0x4a => {
+                once.see(ONEOF);
+                points(found, delimited(bytes, &mut at)?, down(depth)?, 2, histogram_point)?;
+            }
+            0x52 => {
+                once.see(ONEOF);
+                points(found, delimited(bytes, &mut at)?, down(depth)?, 2, exponential_point)?;
+            }
+            0x5a => {
+                once.see(ONEOF);
+                points(found, delimited(bytes, &mut at)?, down(depth)?, 1, summary_point)?;
+            }
+            0x62 => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            tag => other(bytes, &mut at, tag, KNOWN, depth)?,
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
+
+/// The data of a metric: points, then temporality and monotonicity up to field `last`.
+#[inline(always)]
+fn points(
+    found: &mut Found,
+    bytes: &[u8],
+    depth: u32,
+    last: u32,
+    point: impl Fn(&mut Found, &[u8], u32) -> Read<()>,
+) -> Read<()> {
+    let (mut at, mut once) = (0, Once::default());
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            0x0a => {
+                found.items += 1;
+                point(found, delimited(bytes, &mut at)?, down(depth)?)?;
+            }
+            tag @ (0x10 | 0x18) if (tag >> 3) as u32 <= last => {
+                once.see((tag >> 3) as u32);
+                varint(bytes, &mut at)?;
+            }
+            tag => other(bytes, &mut at, tag, known_to(last), depth)?,
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
+
+#[inline(never)]
+fn number_point(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    const KNOWN: u32 = known_to(8) & !(1 << 1);
+    let (mut at, mut once) = (0, Once::default());
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            0x3a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            tag @ (0x11 | 0x19) => {
+                once.see((tag >> 3) as u32);
+                take(bytes, &mut at, 8)?;
+            }
+            0x21 | 0x31 => {
+                once.see(ONEOF);
+                take(bytes, &mut at, 8)?;
+            }
+            0x2a => exemplar(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x40 => {
+                once.see(8);
+                varint(bytes, &mut at)?;
+            }
+            tag => other(bytes, &mut at, tag, KNOWN, depth)?,
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
+
+#[inline(never)]
+fn histogram_point(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    const KNOWN: u32 = known_to(12) & !(1 << 1);
+    let (mut at, mut once) = (0, Once::default());
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            0x4a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            tag @ (0x11 | 0x19 | 0x21 | 0x29 | 0x59 | 0x61) => {
+                once.see((tag >> 3) as u32);
+                take(bytes, &mut at, 8)?;
+            }
+            tag @ (0x32 | 0x3a) => {
+                once.see((tag >> 3) as u32);
+                packed_fixed64(delimited(bytes, &mut at)?)?;
+            }
+            0x31 | 0x39 => {
+                found.odd = true;
+                take(bytes, &mut at, 8)?;
+            }
+            0x42 => exemplar(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x50 => {
+                once.see(10);
+                varint(bytes, &mut at)?;
+            }
+            tag => other(bytes, &mut at, tag, KNOWN, depth)?,
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
+
+#[inline(never)]
+fn exponential_point(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    let (mut at, mut once) = (0, Once::default());
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            0x0a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            tag @ (0x11 | 0x19 | 0x21 | 0x29 | 0x39 | 0x61 | 0x69 | 0x71) => {
+                once.see((tag >> 3) as u32);
+                take(bytes, &mut at, 8)?;
+            }
+            tag @ (0x30 | 0x50) => {
+                once.see((tag >> 3) as u32);
+                varint(bytes, &mut at)?;
+            }
+            tag @ (0x42 | 0x4a) => {
+                once.see((tag >> 3) as u32);
+                buckets(found, delimited(bytes, &mut at)?, down(depth)?)?;
+            }
+            0x5a => exemplar(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            tag => other(bytes, &mut at, tag, known_to(14), depth)?,
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
+
+fn buckets(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    let (mut at, mut once) = (0, Once::default());
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            0x12 => {
+                once.see(2);
+                packed_varints(delimited(bytes, &mut at)?)?;
+            }
+            0x08 => {
+                once.see(1);
+                varint(bytes, &mut at)?;
+            }
+            0x10 => {
+                found.odd = true;
+                varint(bytes, &mut at)?;
+            }
+            tag => other(bytes, &mut at, tag, known_to(2), depth)?,
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
+
+#[inline(never)]
+fn summary_point(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    const KNOWN: u32 = known_to(8) & !(1 << 1);
+    let (mut at, mut once) = (0, Once::default());
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            0x3a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            tag @ (0x11 | 0x19 | 0x21 | 0x29) => {
+                once.see((tag >> 3) as u32);
+                take(bytes, &mut at, 8)?;
+            }
+            0x32 => value_at_quantile(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x40 => {
+                once.see(8);
+                varint(bytes, &mut at)?;
+            }
+            tag => other(bytes, &mut at, tag, KNOWN, depth)?,
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
+
+fn value_at_quantile(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    let (mut at, mut once) = (0, Once::default());
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            tag @ (0x09 | 0x11) => {
+                once.see((tag >> 3) as u32);
+                take(bytes, &mut at, 8)?;
+            }
+            tag => other(bytes, &mut at, tag, known_to(2), depth)?,
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
+
+#[inline(never)]
+fn exemplar(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
+    const KNOWN: u32 = known_to(7) & !(1 << 1);
+    let (mut at, mut once) = (0, Once::default());
+    while at < bytes.len() {
+        match varint(bytes, &mut at)? {
+            0x11 => {
+                once.see(2);
+                take(bytes, &mut at, 8)?;
+            }
+            0x19 | 0x31 => {
+                once.see(ONEOF);
+                take(bytes, &mut at, 8)?;
+            }
+            tag @ (0x22 | 0x2a) => {
+                once.see((tag >> 3) as u32);
+                delimited(bytes, &mut at)?;
+            }
+            0x3a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            tag => other(bytes, &mut at, tag, KNOWN, depth)?,
+        }
+    }
+    once.tell(found);
+    Ok(())
+}
