@@ -1,11 +1,10 @@
 //! A request's headers and its complete body → a [`Batch`]. Shared by every transport.
 
-mod decode;
-
 use std::sync::Arc;
 
 use otlp_core::batch::Encoded;
 use otlp_core::codec::{Coding, DecodeError};
+use otlp_core::wire::validate::Limits;
 use otlp_core::{Batch, ByteSize, Code, Context, Failure, ItemCount, Reason, Signal};
 
 use crate::admission::{Body, RETRY_AFTER, too_large};
@@ -116,16 +115,15 @@ pub(crate) fn decode(
         })?;
         (bytes::Bytes::from(plain), Some(bytes::Bytes::from(received)))
     };
-    let before = (plain.as_ptr(), plain.len());
-    let (batch, invalid_ids) = decode::check(signal, plain)?;
-    let unchanged = before == (batch.body().as_ptr(), batch.body().len());
+    let (batch, findings) = Batch::check(signal, plain, &Limits::default())
+        .map_err(|malformed| Failure::rejected(Code::InvalidArgument, Reason::MALFORMED, malformed.to_string()))?;
     let batch = match encoded {
-        Some(body) if unchanged => batch.with_encoded(Encoded { coding, body }),
+        Some(body) if !findings.normalized => batch.with_encoded(Encoded { coding, body }),
         _ => batch,
     };
     let held = batch.size() + batch.encoded().map_or(ByteSize::ZERO, |encoded| ByteSize::from(encoded.body.len()));
     memory.shrink_to(held);
-    Ok(Decoded { batch: batch.with_context(context).with_memory(memory), invalid_ids })
+    Ok(Decoded { batch: batch.with_context(context).with_memory(memory), invalid_ids: findings.invalid_ids })
 }
 
 #[cfg(test)]
