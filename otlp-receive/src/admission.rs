@@ -6,11 +6,10 @@
 //!   arrive and as they inflate. What was announced and never sent costs nothing.
 //! - A body that is refused or given up gives everything back at once.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use otlp_core::flow::memory::{MemoryBudget, Reservation};
-use otlp_core::{ByteSize, Code, Failure, Reason};
-use parking_lot::Mutex;
+use otlp_core::flow::{Limiter, MemoryBudget, RateLimit, RateUnit, Reservation, Weight};
+use otlp_core::{ByteSize, Clock, Code, Failure, ItemCount, Reason};
 
 /// What is reserved before the first byte of a body.
 const FIRST_RESERVATION: u64 = 64 << 10;
@@ -19,81 +18,12 @@ const BUFFER_BYTES_MAX: u64 = 1 << 20;
 /// What a sender is told to wait where there is no room. Long enough for a queue to move, short enough for its retry.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How much may come in a second.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RateLimit {
-    /// What is counted. Default items.
-    pub unit: RateUnit,
-    /// How it is counted. Default token bucket.
-    pub algorithm: RateAlgorithm,
-    /// Units a second.
-    pub rate: f64,
-    /// Of a token bucket: units that may come at once. Zero means the rate of one second.
-    pub capacity: f64,
-    /// Of a sliding window: its length. Default 1 s.
-    pub window: Duration,
-}
-
-/// What a rate limit counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RateUnit {
-    /// Spans, data points and log records.
-    #[default]
-    Items,
-    /// Bytes of bodies, uncompressed.
-    Bytes,
-    /// Requests.
-    Requests,
-}
-
-/// How a rate limit counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RateAlgorithm {
-    /// Tokens flow in at the rate and are saved up to the capacity.
-    #[default]
-    TokenBucket,
-    /// No window of the given length holds more than the rate times its length.
-    SlidingWindow,
-}
-
-impl Default for RateLimit {
-    fn default() -> RateLimit {
-        RateLimit {
-            unit: RateUnit::Items,
-            algorithm: RateAlgorithm::TokenBucket,
-            rate: 1000.0,
-            capacity: 0.0,
-            window: Duration::from_secs(1),
-        }
-    }
-}
-
-impl RateLimit {
-    /// Finds what cannot be used.
-    ///
-    /// # Errors
-    ///
-    /// Says what.
-    pub fn check(&self) -> Result<(), String> {
-        if !(self.rate.is_finite() && self.rate > 0.0) {
-            return Err(format!("rate {} is not above 0", self.rate));
-        }
-        if !(self.capacity.is_finite() && self.capacity >= 0.0) {
-            return Err(format!("capacity {} is below 0", self.capacity));
-        }
-        if self.algorithm == RateAlgorithm::SlidingWindow && self.window < Duration::from_millis(1) {
-            return Err(format!("window {:?} is below 1 ms", self.window));
-        }
-        Ok(())
-    }
-}
-
 /// Decides whether a request may be read, and later whether its batch may be handed on.
 #[derive(Debug)]
 pub(crate) struct Admission {
     budget: MemoryBudget,
     body_size_max: ByteSize,
-    rate: Option<(RateUnit, Mutex<Bucket>)>,
+    rate: Option<Limiter>,
 }
 
 /// A body that is being received, and the memory it takes.
@@ -106,22 +36,17 @@ pub(crate) struct Body {
 }
 
 impl Admission {
-    pub(crate) fn new(
-        budget: MemoryBudget,
-        body_size_max: ByteSize,
-        rate: Option<&RateLimit>,
-        now: Instant,
-    ) -> Admission {
-        let rate = rate.map(|rate| (rate.unit, Mutex::new(Bucket::new(rate, now))));
-        Admission { budget, body_size_max, rate }
+    pub(crate) fn new(budget: MemoryBudget, size_max: ByteSize, rate: Option<&RateLimit>, clock: &Clock) -> Admission {
+        let rate = rate.map(|rate| Limiter::new(rate.clone(), clock.clone()));
+        Admission { budget, body_size_max: size_max, rate }
     }
 
     /// Whether a body may be read. `announced` is its Content-Length.
-    pub(crate) fn begin(&self, announced: Option<u64>, now: Instant) -> Result<Body, Failure> {
+    pub(crate) fn begin(&self, announced: Option<u64>) -> Result<Body, Failure> {
         if announced.is_some_and(|bytes| bytes > self.body_size_max.get()) {
             return Err(too_large(self.body_size_max));
         }
-        self.take_rate(RateUnit::Requests, 1, now)?;
+        self.take(|unit| unit == RateUnit::Requests, Weight { requests: 1, ..Weight::default() })?;
         let first = announced.unwrap_or(FIRST_RESERVATION).min(FIRST_RESERVATION);
         let memory = self.budget.reserve(ByteSize(first)).map_err(no_room)?;
         let capacity = announced.unwrap_or(4096).min(BUFFER_BYTES_MAX) as usize;
@@ -129,23 +54,19 @@ impl Admission {
     }
 
     /// Whether so many items of so many bytes may be handed on now.
-    pub(crate) fn take_batch(&self, items: u64, bytes: u64, now: Instant) -> Result<(), Failure> {
-        self.take_rate(RateUnit::Items, items, now)?;
-        self.take_rate(RateUnit::Bytes, bytes, now)
+    pub(crate) fn take_batch(&self, items: ItemCount, size: ByteSize) -> Result<(), Failure> {
+        let weight = Weight { requests: 0, items: items.get(), bytes: size.get() };
+        self.take(|unit| unit != RateUnit::Requests, weight)
     }
 
     pub(crate) fn body_size_max(&self) -> ByteSize {
         self.body_size_max
     }
 
-    fn take_rate(&self, unit: RateUnit, count: u64, now: Instant) -> Result<(), Failure> {
+    /// Requests are counted before their body is read, items and bytes when they are known.
+    fn take(&self, counts: impl Fn(RateUnit) -> bool, weight: Weight) -> Result<(), Failure> {
         match &self.rate {
-            Some((own, bucket)) if *own == unit => bucket.lock().take(count as f64, now).map_err(|wait| Failure {
-                code: Code::ResourceExhausted,
-                retry: otlp_core::Retry::After(wait),
-                reason: Reason::RATE_LIMIT,
-                message: "more than the configured rate".into(),
-            }),
+            Some(limiter) if counts(limiter.config().unit) => limiter.try_take(weight).map_err(Limiter::failure),
             _ => Ok(()),
         }
     }
@@ -239,54 +160,20 @@ pub(crate) fn draining() -> Failure {
     Failure::refused(Reason::SHUTDOWN, "stopping").retry_after(RETRY_AFTER)
 }
 
-/// A leaky account of what came: as a token bucket, or as a window in which the past fades linearly.
-#[derive(Debug)]
-struct Bucket {
-    rate: f64,
-    capacity: f64,
-    tokens: f64,
-    at: Instant,
-}
-
-impl Bucket {
-    fn new(limit: &RateLimit, now: Instant) -> Bucket {
-        let capacity = match limit.algorithm {
-            RateAlgorithm::TokenBucket if limit.capacity > 0.0 => limit.capacity,
-            RateAlgorithm::TokenBucket => limit.rate,
-            RateAlgorithm::SlidingWindow => limit.rate * limit.window.as_secs_f64(),
-        };
-        Bucket { rate: limit.rate, capacity, tokens: capacity, at: now }
-    }
-
-    /// A single request above the capacity is let through when the bucket is full: refused it would come again for ever.
-    fn take(&mut self, count: f64, now: Instant) -> Result<(), Duration> {
-        self.tokens += now.saturating_duration_since(self.at).as_secs_f64() * self.rate;
-        self.tokens = self.tokens.min(self.capacity);
-        self.at = now;
-        let needed = count.min(self.capacity);
-        if self.tokens + 1e-9 >= needed {
-            self.tokens -= count;
-            Ok(())
-        } else {
-            Err(Duration::from_secs_f64(((needed - self.tokens) / self.rate).min(60.0)))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use otlp_core::flow::RateAlgorithm;
 
     fn admission(budget: u64, size_max: u64) -> (MemoryBudget, Admission) {
         let budget = MemoryBudget::new(ByteSize(budget));
-        (budget.clone(), Admission::new(budget, ByteSize(size_max), None, Instant::now()))
+        (budget.clone(), Admission::new(budget, ByteSize(size_max), None, &Clock::system()))
     }
 
     #[test]
     fn what_was_announced_and_not_sent_is_not_reserved_lim_15() {
         let (budget, admission) = admission(1 << 30, 64 << 20);
-        let now = Instant::now();
-        let mut body = admission.begin(Some(15 << 20), now).unwrap();
+        let mut body = admission.begin(Some(15 << 20)).unwrap();
         assert_eq!(budget.reserved(), ByteSize::kib(64));
         body.push(&[7; 1024]).unwrap();
         assert_eq!(budget.reserved(), ByteSize::kib(64));
@@ -294,18 +181,17 @@ mod tests {
         assert_eq!(budget.reserved(), ByteSize::kib(128));
         drop(body);
         assert_eq!(budget.reserved(), ByteSize::ZERO);
-        let _small = admission.begin(Some(100), now).unwrap();
+        let _small = admission.begin(Some(100)).unwrap();
         assert_eq!(budget.reserved(), ByteSize(100));
     }
 
     #[test]
     fn bodies_above_the_limit_are_rejected_at_once_or_when_they_pass_it_lim_01() {
         let (budget, admission) = admission(1 << 30, 1000);
-        let now = Instant::now();
-        assert!(admission.begin(Some(1000), now).is_ok());
-        let failure = admission.begin(Some(1001), now).unwrap_err();
+        assert!(admission.begin(Some(1000)).is_ok());
+        let failure = admission.begin(Some(1001)).unwrap_err();
         assert_eq!((failure.reason, failure.is_retryable()), (Reason::TOO_LARGE, false));
-        let mut chunked = admission.begin(None, now).unwrap();
+        let mut chunked = admission.begin(None).unwrap();
         chunked.push(&[0; 1000]).unwrap();
         assert_eq!(chunked.push(&[0]).unwrap_err().reason, Reason::TOO_LARGE);
         drop(chunked);
@@ -315,22 +201,21 @@ mod tests {
     #[test]
     fn a_body_that_finds_no_room_is_refused_and_gives_all_back() {
         let (budget, admission) = admission(100 << 10, 1 << 20);
-        let now = Instant::now();
-        let mut body = admission.begin(Some(1 << 20), now).unwrap();
+        let mut body = admission.begin(Some(1 << 20)).unwrap();
         body.push(&vec![0; 90 << 10]).unwrap();
         let failure = body.push(&vec![0; 20 << 10]).unwrap_err();
         assert_eq!(failure.reason, Reason::MEMORY_BUDGET);
         assert_eq!(failure.retry, otlp_core::Retry::After(RETRY_AFTER));
-        assert!(admission.begin(Some(64 << 10), now).is_err());
+        assert!(admission.begin(Some(64 << 10)).is_err());
         drop(body);
-        assert!(admission.begin(Some(64 << 10), now).is_ok());
+        assert!(admission.begin(Some(64 << 10)).is_ok());
         assert_eq!(budget.reserved(), ByteSize::ZERO);
     }
 
     #[test]
     fn a_finished_body_holds_what_it_is() {
         let (budget, admission) = admission(1 << 30, 1 << 20);
-        let mut body = admission.begin(None, Instant::now()).unwrap();
+        let mut body = admission.begin(None).unwrap();
         for _ in 0..1000 {
             body.push(&[1; 100]).unwrap();
         }
@@ -341,26 +226,31 @@ mod tests {
 
     #[test]
     fn a_minute_at_a_configured_rate_lets_through_what_it_says() {
-        for (algorithm, burst) in [(RateAlgorithm::TokenBucket, 50), (RateAlgorithm::SlidingWindow, 10)] {
-            let rate =
-                RateLimit { algorithm, rate: 10.0, capacity: 50.0, unit: RateUnit::Items, ..RateLimit::default() };
-            let start = Instant::now();
-            let admission = Admission::new(MemoryBudget::new(ByteSize::mib(1)), ByteSize::mib(1), Some(&rate), start);
-            let passed =
-                (0..60_000).filter(|&ms| admission.take_batch(1, 0, start + Duration::from_millis(ms)).is_ok()).count();
-            assert!((burst + 599..=burst + 600).contains(&passed), "{algorithm:?}: {passed}");
-            assert!(admission.begin(Some(1), start).is_ok(), "requests are not limited");
+        for (algorithm, capacity, expected) in
+            [(RateAlgorithm::TokenBucket, Some(50), 650), (RateAlgorithm::SlidingWindow, None, 600)]
+        {
+            let rate = RateLimit { algorithm, capacity, ..RateLimit::per_second(RateUnit::Items, 10) };
+            let clock = Clock::simulated();
+            let admission = Admission::new(MemoryBudget::new(ByteSize::mib(1)), ByteSize::mib(1), Some(&rate), &clock);
+            let mut passed = 0;
+            for _ in 0..60_000 {
+                passed += u64::from(admission.take_batch(ItemCount(1), ByteSize::ZERO).is_ok());
+                assert!(admission.begin(Some(1)).is_ok(), "requests are not limited");
+                clock.advance(Duration::from_millis(1));
+            }
+            // What the last millisecond let in comes with the next minute.
+            assert!((expected - 1..=expected).contains(&passed), "{algorithm:?}: {passed}");
         }
     }
 
     #[test]
     fn a_rate_exceeded_says_when_to_come_again() {
-        let rate = RateLimit { unit: RateUnit::Requests, rate: 0.5, capacity: 1.0, ..RateLimit::default() };
-        let now = Instant::now();
-        let admission = Admission::new(MemoryBudget::new(ByteSize::mib(1)), ByteSize::mib(1), Some(&rate), now);
-        assert!(admission.begin(Some(1), now).is_ok());
-        let failure = admission.begin(Some(1), now).unwrap_err();
+        let rate = RateLimit { capacity: Some(1), ..RateLimit::per_second(RateUnit::Requests, 2) };
+        let admission =
+            Admission::new(MemoryBudget::new(ByteSize::mib(1)), ByteSize::mib(1), Some(&rate), &Clock::simulated());
+        assert!(admission.begin(Some(1)).is_ok());
+        let failure = admission.begin(Some(1)).unwrap_err();
         assert_eq!((failure.code, failure.reason), (Code::ResourceExhausted, Reason::RATE_LIMIT));
-        assert_eq!(failure.retry, otlp_core::Retry::After(Duration::from_secs(2)));
+        assert_eq!(failure.retry, otlp_core::Retry::After(Duration::from_millis(500)));
     }
 }

@@ -28,7 +28,6 @@ mod metrics;
 mod receiver;
 mod request;
 
-pub use admission::{RateAlgorithm, RateLimit, RateUnit};
 pub use receiver::{Env, OtlpReceiver};
 
 #[doc(hidden)]

@@ -3,14 +3,13 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
 
 use otlp_core::component::{Health, HealthState, Outlets, Receiver, StartError};
-use otlp_core::flow::memory::MemoryBudget;
+use otlp_core::flow::MemoryBudget;
 use otlp_core::telemetry::Registry;
-use otlp_core::thread::{Thread, ThreadOptions};
-use otlp_core::{AckMode, Clock, Deadline};
+use otlp_core::thread::{RestartBackoff, Supervised, ThreadOptions};
+use otlp_core::{AckMode, Clock, Deadline, Stop};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::driver::{self, Driver};
@@ -56,7 +55,9 @@ pub struct OtlpReceiver {
 struct Running {
     service: Arc<Service>,
     drivers: Vec<Arc<driver::Shared>>,
-    threads: Vec<Thread>,
+    threads: Vec<Supervised>,
+    /// Closed when it stops; a driver that is begun again listens on it again.
+    listener: Arc<TcpListener>,
     local_addr: SocketAddr,
 }
 
@@ -127,24 +128,34 @@ impl Receiver for OtlpReceiver {
             .map(|_| driver::Shared::new().map(Arc::new))
             .collect::<io::Result<_>>()
             .map_err(threads_error)?;
-        let mut listener = Some(listener);
+        let listener = Arc::new(listener);
         let mut threads = Vec::new();
-        for (index, shared) in drivers.iter().enumerate() {
-            let peers = drivers.clone();
-            let driver =
-                Driver::new(index, Arc::clone(shared), peers, Arc::clone(&service), listener.take(), &self.env);
-            let thread = Thread::spawn(format!("rx-{index}"), self.env.thread_options, move || driver.supervise());
-            match thread {
+        for index in 0..drivers.len() {
+            let (peers, service, clock) = (drivers.clone(), Arc::clone(&service), self.env.clock.clone());
+            // Not the listener itself: it must be closed when the receiver stops, whatever this thread does.
+            let listener = (index == 0).then(|| Arc::downgrade(&listener));
+            let make = move || {
+                let listener = listener.as_ref().and_then(Weak::upgrade);
+                let driver = Driver {
+                    index,
+                    peers: peers.clone(),
+                    listener,
+                    service: Arc::clone(&service),
+                    clock: clock.clone(),
+                };
+                move |_: &Stop| driver.live()
+            };
+            let (name, options) = (format!("rx-{index}"), self.env.thread_options);
+            match Supervised::spawn(name, options, RestartBackoff::default(), make) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
-                    service.drain();
                     drivers.iter().for_each(|driver| driver.drain(Deadline::at(self.env.clock.now())));
                     return Err(threads_error(error));
                 }
             }
         }
         log::info!("Starting HTTP server: receiver {} listens on {local_addr}", self.id);
-        self.running = Some(Running { service, drivers, threads, local_addr });
+        self.running = Some(Running { service, drivers, threads, listener, local_addr });
         Ok(())
     }
 
@@ -152,19 +163,20 @@ impl Receiver for OtlpReceiver {
         self.stopped = true;
         if let Some(running) = self.running.take() {
             running.service.drain();
+            drop(running.listener);
             running.drivers.iter().for_each(|driver| driver.drain(deadline));
-            for thread in running.threads {
-                thread.join();
-            }
+            // Joins them. One that runs ends by its inbox; one that pauses after a panic ends at once.
+            drop(running.threads);
         }
     }
 
     fn health(&self) -> Health {
         match &self.running {
-            Some(running) => match running.drivers.iter().find_map(|driver| driver.trouble()) {
-                Some(message) => Health::unhealthy(message),
-                None => Health::ok(),
-            },
+            Some(running) => {
+                let ill = running.threads.iter().map(Supervised::health).find(|health| health.state != HealthState::Ok);
+                let trouble = || running.drivers.iter().find_map(|driver| driver.trouble()).map(Health::unhealthy);
+                ill.or_else(trouble).unwrap_or_else(Health::ok)
+            }
             None if self.stopped => Health { state: HealthState::Stopped, message: String::new() },
             None => Health { state: HealthState::Starting, message: String::new() },
         }
@@ -224,9 +236,6 @@ fn plain(error: &io::Error) -> String {
         _ => error.to_string(),
     }
 }
-
-/// How long a driver that ended by a panic waits before it starts again, at first and at most.
-pub(crate) const RESTART: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 impl fmt::Debug for OtlpReceiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,7 +16,12 @@ const STREAM_IDENTIFIER: &[u8; 10] = b"\xff\x06\x00\x00sNaPpY";
 const RATIO_MAX: usize = 22;
 
 thread_local! {
-    static ENCODER: Cell<Option<Box<(Encoder, Vec<u8>)>>> = const { Cell::new(None) };
+    static ENCODER: Cell<Option<Box<Kept>>> = const { Cell::new(None) };
+}
+
+struct Kept {
+    encoder: Encoder,
+    scratch: Vec<u8>,
 }
 
 pub(super) fn decode(body: &[u8], output: &mut Output<'_>) -> Result<(), DecodeError> {
@@ -43,8 +48,8 @@ pub(super) fn encode_block(parts: &[&[u8]], out: &mut Vec<u8>) -> Option<()> {
     if bound == 0 {
         return None;
     }
-    let mut kept = ENCODER.take().unwrap_or_else(|| Box::new((Encoder::new(), Vec::new())));
-    let (encoder, scratch) = &mut *kept;
+    let mut kept = ENCODER.take().unwrap_or_else(|| Box::new(Kept { encoder: Encoder::new(), scratch: Vec::new() }));
+    let Kept { encoder, scratch } = &mut *kept;
     let start = out.len();
     out.resize(start + bound, 0);
     let length = joined(parts, scratch, |body| encoder.compress(body, &mut out[start..]));

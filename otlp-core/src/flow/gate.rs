@@ -3,19 +3,29 @@
 //! Room is reserved first and the item is sent into it afterwards, so that a batch can be admitted to several queues all
 //! or nothing, and so that its place stays taken until it is settled, not only until a worker took it out.
 //!
+//! | call                                           | a full gate                                        |
+//! |------------------------------------------------|----------------------------------------------------|
+//! | [`GateOutlet::try_reserve`], then `send`       | says so                                            |
+//! | [`GateOutlet::reserve_deadline`], then `send`  | is waited for                                      |
+//! | [`GateOutlet::offer`], `offer_deadline`        | does what the gate was told to do: [`WhenFull`]    |
+//!
 //! Invariants:
 //!
 //! - What is held never exceeds a limit, except that a single item larger than a limit is refused always.
 //! - A permit is given back exactly once, when it is dropped.
+//! - Who waits is served in the order of coming, and nobody overtakes.
+//! - An item that is not taken comes back, or goes to the drop handler and is counted. Never neither.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, bounded, unbounded};
 use smallvec::SmallVec;
 
+use super::rate::{Limiter, RateLimit};
+use super::space::Space;
+use crate::clock::Clock;
 use crate::shutdown::Deadline;
 
 /// What happens at a full gate.
@@ -57,7 +67,7 @@ pub struct Capacity {
 /// There is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full {
-    /// Whether it never will be: the item alone is larger than the gate.
+    /// Whether there never will be: the item alone is larger than the gate, or nobody takes from it any more.
     pub never: bool,
 }
 
@@ -67,24 +77,71 @@ pub struct Permit {
     weight: Weight,
 }
 
-struct Space {
-    capacity: Capacity,
-    held: Mutex<Weight>,
-    freed: Condvar,
-    blocked_ns: AtomicU64,
-    refused: AtomicU64,
-}
-
 /// The sending side of a gate.
 pub struct GateOutlet<T> {
     space: Arc<Space>,
     sender: Sender<Admitted<T>>,
+    policy: Arc<Policy<T>>,
 }
 
-/// The receiving side of a gate. The channel closes when it is dropped.
+/// The receiving side of a gate. The channel closes when the last clone of it is dropped: whoever waits for room is told,
+/// and what still waits in it is dropped.
 pub struct GateInlet<T> {
-    space: Arc<Space>,
     receiver: Receiver<Admitted<T>>,
+    open: Arc<Open<T>>,
+}
+
+struct Policy<T> {
+    when_full: WhenFull,
+    limiter: Option<Limiter>,
+    on_drop: Box<dyn Fn(T) + Send + Sync>,
+    /// For taking the oldest, and for emptying the channel when the last inlet goes: crossbeam's own would keep what
+    /// waits in it for as long as an outlet lives, and its senders would never hear of it.
+    receiver: Receiver<Admitted<T>>,
+}
+
+/// Closes the gate with the last inlet.
+struct Open<T> {
+    space: Arc<Space>,
+    policy: Arc<Policy<T>>,
+}
+
+/// What a gate is to be.
+#[derive(Clone, Debug, Default)]
+pub struct GateOptions {
+    /// How much it holds.
+    pub capacity: Capacity,
+    /// How much it lets through in a time; applied by [`GateOutlet::offer`] and [`GateOutlet::offer_deadline`] only.
+    pub rate: Option<RateLimit>,
+    /// What happens when it is full.
+    pub when_full: WhenFull,
+    /// What the rate goes by.
+    pub clock: Clock,
+}
+
+/// An item that a gate did not take.
+#[derive(Debug)]
+pub struct NotTaken<T> {
+    /// It comes back.
+    pub item: T,
+    /// Why.
+    pub cause: NotTakenCause,
+}
+
+/// Why a gate did not take an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotTakenCause {
+    /// There is no room now.
+    Full,
+    /// The item alone is larger than the gate: there never will be room.
+    TooLarge,
+    /// The rate is used up.
+    RateLimited {
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+    /// Nobody takes from it any more.
+    Closed,
 }
 
 /// An item with the place it takes until the permit is dropped.
@@ -97,45 +154,77 @@ pub struct Admitted<T> {
 }
 
 /// What a gate holds and how it fares, at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GateState {
     /// Its limits.
     pub capacity: Capacity,
     /// What is reserved or held now.
     pub held: Weight,
-    /// Time that senders spent waiting for room, all together.
+    /// Senders that wait for room now.
+    pub waiting: usize,
+    /// Time that senders spent waiting for room or for the rate, all together, those that still wait included.
     pub blocked: Duration,
-    /// Reservations refused so far.
+    /// Items for which there was no room so far, and which their senders got back.
     pub refused: u64,
+    /// Items that the rate did not let through so far.
+    pub rate_limited: u64,
+    /// Items dropped so far, as [`WhenFull`] says.
+    pub dropped: u64,
+}
+
+impl GateState {
+    /// What there is room for now; `None` where there is no limit.
+    pub fn available(&self) -> Capacity {
+        let left = |limit: Option<u64>, held: u64| limit.map(|limit| limit.saturating_sub(held));
+        Capacity {
+            requests: left(self.capacity.requests, self.held.requests),
+            items: left(self.capacity.items, self.held.items),
+            bytes: left(self.capacity.bytes, self.held.bytes),
+        }
+    }
+}
+
+/// A connected pair of which the sender is refused when it is full.
+pub fn gate<T: 'static>(capacity: Capacity) -> (GateOutlet<T>, GateInlet<T>) {
+    gate_with(GateOptions { capacity, ..GateOptions::default() }, drop)
 }
 
 /// A connected pair.
-pub fn gate<T>(capacity: Capacity) -> (GateOutlet<T>, GateInlet<T>) {
-    let space = Arc::new(Space {
-        capacity,
-        held: Mutex::new(Weight::default()),
-        freed: Condvar::new(),
-        blocked_ns: AtomicU64::new(0),
-        refused: AtomicU64::new(0),
-    });
+///
+/// `on_drop` is given every item that is dropped for want of room, one that waited or the one that comes, and settles it.
+/// It runs on the thread that offers, under no lock of the gate's; it is not called where an inlet is dropped.
+pub fn gate_with<T: 'static>(
+    options: GateOptions,
+    on_drop: impl Fn(T) + Send + Sync + 'static,
+) -> (GateOutlet<T>, GateInlet<T>) {
+    /// More slots than that are not set aside: the permits are the limit, the channel only has to have room for them.
+    const SLOTS_MAX: u64 = 1 << 16;
+    let space = Arc::new(Space::new(options.capacity));
     // A permit is a promise of a slot, so a send into a channel of that many slots never waits.
-    let (sender, receiver) = match capacity.requests {
-        Some(requests) => bounded(usize::try_from(requests).unwrap_or(usize::MAX).clamp(1, 1 << 20)),
-        None => unbounded(),
+    let (sender, receiver) = match options.capacity.requests {
+        Some(requests) if requests <= SLOTS_MAX => bounded(requests.max(1) as usize),
+        _ => unbounded(),
     };
-    (GateOutlet { space: Arc::clone(&space), sender }, GateInlet { space, receiver })
+    let policy = Arc::new(Policy {
+        when_full: options.when_full,
+        limiter: options.rate.map(|rate| Limiter::new(rate, options.clock)),
+        on_drop: Box::new(on_drop),
+        receiver: receiver.clone(),
+    });
+    let open = Arc::new(Open { space: Arc::clone(&space), policy: Arc::clone(&policy) });
+    (GateOutlet { space, sender, policy }, GateInlet { receiver, open })
 }
 
 impl Weight {
-    fn plus(self, other: Weight) -> Weight {
+    pub(super) fn plus(self, other: Weight) -> Weight {
         Weight {
-            requests: self.requests + other.requests,
-            items: self.items + other.items,
-            bytes: self.bytes + other.bytes,
+            requests: self.requests.saturating_add(other.requests),
+            items: self.items.saturating_add(other.items),
+            bytes: self.bytes.saturating_add(other.bytes),
         }
     }
 
-    fn minus(self, other: Weight) -> Weight {
+    pub(super) fn minus(self, other: Weight) -> Weight {
         Weight {
             requests: self.requests.saturating_sub(other.requests),
             items: self.items.saturating_sub(other.items),
@@ -145,69 +234,10 @@ impl Weight {
 }
 
 impl Capacity {
-    fn fits(&self, weight: Weight) -> bool {
+    pub(super) fn fits(&self, weight: Weight) -> bool {
         self.requests.is_none_or(|limit| weight.requests <= limit)
             && self.items.is_none_or(|limit| weight.items <= limit)
             && self.bytes.is_none_or(|limit| weight.bytes <= limit)
-    }
-}
-
-impl Space {
-    fn try_take(&self, weight: Weight) -> Result<(), Full> {
-        if !self.capacity.fits(weight) {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(Full { never: true });
-        }
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let total = held.plus(weight);
-        if self.capacity.fits(total) {
-            *held = total;
-            Ok(())
-        } else {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-            Err(Full { never: false })
-        }
-    }
-
-    fn take_deadline(&self, weight: Weight, deadline: Deadline) -> Result<(), Full> {
-        if !self.capacity.fits(weight) {
-            return Err(Full { never: true });
-        }
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let began = Instant::now();
-        while !self.capacity.fits(held.plus(weight)) {
-            let now = Instant::now();
-            let wait = deadline.remaining(now).unwrap_or(Duration::from_secs(3600));
-            if wait.is_zero() {
-                self.blocked_ns.fetch_add((now - began).as_nanos() as u64, Ordering::Relaxed);
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                return Err(Full { never: false });
-            }
-            held = self.freed.wait_timeout(held, wait).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        *held = held.plus(weight);
-        drop(held);
-        let waited = began.elapsed();
-        if waited > Duration::from_micros(10) {
-            self.blocked_ns.fetch_add(waited.as_nanos() as u64, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    fn give_back(&self, weight: Weight) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        *held = held.minus(weight);
-        drop(held);
-        self.freed.notify_all();
-    }
-
-    fn state(&self) -> GateState {
-        GateState {
-            capacity: self.capacity,
-            held: *self.held.lock().unwrap_or_else(PoisonError::into_inner),
-            blocked: Duration::from_nanos(self.blocked_ns.load(Ordering::Relaxed)),
-            refused: self.refused.load(Ordering::Relaxed),
-        }
     }
 }
 
@@ -245,7 +275,7 @@ impl<T> GateOutlet<T> {
     ///
     /// [`Full`] where a limit would be exceeded.
     pub fn try_reserve(&self, weight: Weight) -> Result<Permit, Full> {
-        self.space.try_take(weight)?;
+        self.space.try_take(weight, true)?;
         Ok(Permit { space: Arc::clone(&self.space), weight })
     }
 
@@ -259,13 +289,131 @@ impl<T> GateOutlet<T> {
         Ok(Permit { space: Arc::clone(&self.space), weight })
     }
 
-    /// Hands an item over into a reserved place. Never waits.
+    /// Offers an item and does at once what the gate was told to do: never waits. Where it is told to block, the item
+    /// comes back as where it is told to refuse, and the caller holds it or waits with [`GateOutlet::offer_deadline`].
+    ///
+    /// `Ok` is that the sender may be told OK: the item is in the gate, or it was dropped and counted as configured.
+    ///
+    /// # Errors
+    ///
+    /// The item comes back with the reason. The rate is asked last, so nothing is taken from it for a full gate.
+    pub fn offer(&self, item: T, weight: Weight) -> Result<(), NotTaken<T>> {
+        let permit = loop {
+            match self.space.try_take(weight, false) {
+                Ok(()) => break Permit { space: Arc::clone(&self.space), weight },
+                Err(full) if full.never => return Err(self.never(item)),
+                Err(_) => {}
+            }
+            match self.policy.when_full {
+                WhenFull::Block | WhenFull::Refuse => {
+                    self.space.count_refused();
+                    return Err(NotTaken { item, cause: NotTakenCause::Full });
+                }
+                WhenFull::DropOldest => {
+                    if let Ok(oldest) = self.policy.receiver.try_recv() {
+                        // The item goes first: whoever is told of the room must not find both of them.
+                        self.drop_item(oldest.item);
+                        continue;
+                    }
+                    // All that is held is being worked on already: what comes is the oldest that waits.
+                }
+                WhenFull::DropNewest => {}
+            }
+            self.drop_item(item);
+            return Ok(());
+        };
+        if let Some(Err(retry_after)) = self.policy.limiter.as_ref().map(|limiter| limiter.try_take(weight)) {
+            self.space.count_rate_limited();
+            return Err(NotTaken { item, cause: NotTakenCause::RateLimited { retry_after } });
+        }
+        self.hand_over(item, permit)
+    }
+
+    /// Offers an item and does what the gate was told to do. Where that is to block, it waits for room and for the rate
+    /// until the deadline, and by the machine's own clock.
+    ///
+    /// # Errors
+    ///
+    /// The item comes back with the reason.
+    pub fn offer_deadline(&self, item: T, weight: Weight, deadline: Deadline) -> Result<(), NotTaken<T>> {
+        if self.policy.when_full != WhenFull::Block {
+            return self.offer(item, weight);
+        }
+        let permit = match self.space.take_deadline(weight, deadline) {
+            Ok(()) => Permit { space: Arc::clone(&self.space), weight },
+            Err(full) if full.never => return Err(self.never_counted(item)),
+            Err(_) => return Err(NotTaken { item, cause: NotTakenCause::Full }),
+        };
+        while let Some(Err(retry_after)) = self.policy.limiter.as_ref().map(|limiter| limiter.take(weight)) {
+            let now = Instant::now();
+            if deadline.passed(now) {
+                self.space.count_rate_limited();
+                return Err(NotTaken { item, cause: NotTakenCause::RateLimited { retry_after } });
+            }
+            if self.space.is_closed() {
+                return Err(NotTaken { item, cause: NotTakenCause::Closed });
+            }
+            self.space.pause(deadline.remaining(now).map_or(retry_after, |left| left.min(retry_after)));
+        }
+        self.hand_over(item, permit)
+    }
+
+    fn hand_over(&self, item: T, permit: Permit) -> Result<(), NotTaken<T>> {
+        self.send(item, permit).map_err(|admitted| NotTaken { item: admitted.item, cause: NotTakenCause::Closed })
+    }
+
+    fn never(&self, item: T) -> NotTaken<T> {
+        self.space.count_refused();
+        self.never_counted(item)
+    }
+
+    fn never_counted(&self, item: T) -> NotTaken<T> {
+        let cause = if self.space.is_closed() { NotTakenCause::Closed } else { NotTakenCause::TooLarge };
+        NotTaken { item, cause }
+    }
+
+    fn drop_item(&self, item: T) {
+        self.space.count_dropped();
+        (self.policy.on_drop)(item);
+    }
+
+    /// The rate, where there is one: for whoever reserves and has to ask for it himself.
+    pub fn limiter(&self) -> Option<&Limiter> {
+        self.policy.limiter.as_ref()
+    }
+
+    /// What happens at the full gate.
+    pub fn when_full(&self) -> WhenFull {
+        self.policy.when_full
+    }
+
+    /// Its limits.
+    pub fn capacity(&self) -> Capacity {
+        self.space.capacity()
+    }
+
+    /// A function that says how it fares, for as long as anybody wants to know; it does not keep the channel open.
+    pub fn watch(&self) -> impl Fn() -> GateState + Send + Sync + 'static {
+        let space = Arc::clone(&self.space);
+        move || space.state()
+    }
+
+    /// Hands an item over into a reserved place, one whose weight has at least one request. Never waits.
     ///
     /// # Errors
     ///
     /// The item comes back where the inlet is gone.
     pub fn send(&self, item: T, permit: Permit) -> Result<(), Admitted<T>> {
-        self.sender.try_send(Admitted { item, permit }).map_err(|error| error.into_inner())
+        let admitted = Admitted { item, permit };
+        if self.space.is_closed() {
+            return Err(admitted);
+        }
+        self.sender.try_send(admitted).map_err(TrySendError::into_inner)?;
+        if self.space.is_closed() {
+            // It closed meanwhile. What is found may be another sender's, who then finds this one's, or nothing is left.
+            return self.policy.receiver.try_recv().map_or(Ok(()), Err);
+        }
+        Ok(())
     }
 
     /// How it fares.
@@ -276,7 +424,7 @@ impl<T> GateOutlet<T> {
 
 impl<T> Clone for GateOutlet<T> {
     fn clone(&self) -> GateOutlet<T> {
-        GateOutlet { space: Arc::clone(&self.space), sender: self.sender.clone() }
+        GateOutlet { space: Arc::clone(&self.space), sender: self.sender.clone(), policy: Arc::clone(&self.policy) }
     }
 }
 
@@ -319,13 +467,13 @@ impl<T> GateInlet<T> {
 
     /// How it fares.
     pub fn state(&self) -> GateState {
-        self.space.state()
+        self.open.space.state()
     }
 }
 
 impl<T> Clone for GateInlet<T> {
     fn clone(&self) -> GateInlet<T> {
-        GateInlet { space: Arc::clone(&self.space), receiver: self.receiver.clone() }
+        GateInlet { receiver: self.receiver.clone(), open: Arc::clone(&self.open) }
     }
 }
 
@@ -358,6 +506,15 @@ impl Room {
                 _ => {}
             }
         }
+    }
+}
+
+impl<T> Drop for Open<T> {
+    fn drop(&mut self) {
+        // Whoever sends looks whether the gate is closed after sending, too, so nothing stays behind: either it is found
+        // here, or its sender finds the gate closed.
+        self.space.close();
+        self.policy.receiver.try_iter().for_each(drop);
     }
 }
 

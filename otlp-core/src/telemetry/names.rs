@@ -1,6 +1,6 @@
 //! Every metric we expose, in one table: the Collector's own names where it has one, ours beside them.
 //!
-//! A name, once released, is somebody's dashboard: the golden test below is changed on purpose or not at all.
+//! A name, once released, is somebody's dashboard: `names.txt` is the table as it was agreed on, and a test compares them.
 //! `{signal}` in a name stands for [`crate::Signal::metric_suffix`].
 
 /// What a metric is.
@@ -61,6 +61,8 @@ names! {
     RECEIVER_BYTES = Counter "otlpd_receiver_bytes" ["By"] "Body bytes as they came over the wire.";
     RECEIVER_FAILURES = Counter "otlpd_receiver_failures" ["{request}"] "Requests not taken, by reason.";
     RECEIVER_DURATION = Histogram "otlpd_receiver_duration" ["s"] "From the first byte of a request to its answer.";
+    RECEIVER_DURATION_MIN = Gauge "otlpd_receiver_duration_min" ["s"] "The shortest of the last minute.";
+    RECEIVER_DURATION_MAX = Gauge "otlpd_receiver_duration_max" ["s"] "The longest of the last minute.";
     RECEIVER_CONNECTIONS = Gauge "otlpd_receiver_connections" ["{connection}"] "Open connections.";
     RECEIVER_CONNECTIONS_OPENED = Counter "otlpd_receiver_connections_opened" ["{connection}"] "Connections accepted.";
     RECEIVER_INVALID_IDS = Counter "otlpd_receiver_invalid_ids" ["{item}"] "Items with a trace or span id of the wrong length or all zero; passed on unchanged.";
@@ -68,10 +70,14 @@ names! {
     PIPELINE_BYTES = Counter "otlpd_pipeline_bytes" ["By"] "Bytes processed, uncompressed.";
     PIPELINE_FAILURES = Counter "otlpd_pipeline_failures" ["{request}"] "Batches refused or rejected by the processing stage, by reason.";
     PIPELINE_DURATION = Histogram "otlpd_pipeline_duration" ["s"] "Time a batch spent in the chain of processors.";
+    PIPELINE_DURATION_MIN = Gauge "otlpd_pipeline_duration_min" ["s"] "The shortest of the last minute.";
+    PIPELINE_DURATION_MAX = Gauge "otlpd_pipeline_duration_max" ["s"] "The longest of the last minute.";
     EXPORTER_REQUESTS = Counter "otlpd_exporter_requests" ["{request}"] "Requests sent, retries included.";
     EXPORTER_BYTES = Counter "otlpd_exporter_bytes" ["By"] "Body bytes sent, as they went over the wire, retries included.";
     EXPORTER_FAILURES = Counter "otlpd_exporter_failures" ["{request}"] "Failed attempts, by reason.";
     EXPORTER_DURATION = Histogram "otlpd_exporter_duration" ["s"] "Time of one attempt.";
+    EXPORTER_DURATION_MIN = Gauge "otlpd_exporter_duration_min" ["s"] "The shortest of the last minute.";
+    EXPORTER_DURATION_MAX = Gauge "otlpd_exporter_duration_max" ["s"] "The longest of the last minute.";
     EXPORTER_CONNECTIONS_OPENED = Counter "otlpd_exporter_connections_opened" ["{connection}"] "Connections opened.";
     EXPORTER_CONNECTIONS_REUSED = Counter "otlpd_exporter_connections_reused" ["{request}"] "Requests sent over a connection that was open already.";
     GATE_CAPACITY = Gauge "otlpd_gate_capacity" ["1"] "What a gate can hold.";
@@ -79,10 +85,17 @@ names! {
     GATE_AVAILABLE = Gauge "otlpd_gate_available" ["1"] "What a gate has room for.";
     GATE_BLOCKED = Counter "otlpd_gate_blocked" ["s"] "Time spent waiting for room, all senders together.";
     GATE_REFUSED = Counter "otlpd_gate_refused" ["{request}"] "Batches for which there was no room.";
+    GATE_RATE_LIMITED = Counter "otlpd_gate_rate_limited" ["{request}"] "Batches that came faster than the configured rate.";
+    GATE_DROPPED = Counter "otlpd_gate_dropped" ["{request}"] "Batches dropped to make room, as configured.";
+    GATE_WAITING = Gauge "otlpd_gate_waiting" ["{thread}"] "Senders that wait for room.";
     POOL_HITS = Counter "otlpd_pool_hits" ["{buffer}"] "Buffers taken from the pool.";
     POOL_MISSES = Counter "otlpd_pool_misses" ["{buffer}"] "Buffers that had to be made.";
+    POOL_DISCARDED = Counter "otlpd_pool_discarded" ["{buffer}"] "Buffers that came back and were not kept.";
+    POOL_IDLE = Gauge "otlpd_pool_idle" ["{buffer}"] "Buffers that lie in the pool.";
     MEMORY_BUDGET_LIMIT = Gauge "otlpd_memory_budget_limit" ["By"] "The memory budget.";
     MEMORY_BUDGET_RESERVED = Gauge "otlpd_memory_budget_reserved" ["By"] "What is reserved of it.";
+    MEMORY_BUDGET_REFUSED = Counter "otlpd_memory_budget_refused" ["{request}"] "Reservations for which there was no room.";
+    THREAD_RESTARTS = Counter "otlpd_thread_restarts" ["{restart}"] "Times a thread was begun again after a panic.";
     BOOKS_ACCEPTED = Counter "otlpd_books_accepted" ["{item}"] "Items accepted by a pipeline.";
     BOOKS_REMOVED = Counter "otlpd_books_removed" ["{item}"] "Items removed by processors, as configured.";
     BOOKS_REFUSED = Counter "otlpd_books_refused" ["{item}"] "Items never accepted, by reason.";
@@ -91,4 +104,48 @@ names! {
     BOOKS_REJECTED = Counter "otlpd_books_rejected" ["{item}"] "Items that a destination will never take, by reason.";
     BOOKS_DROPPED = Counter "otlpd_books_dropped" ["{item}"] "Items accepted and lost, by reason.";
     BOOKS_MAYBE_DUPLICATED = Counter "otlpd_books_maybe_duplicated" ["{item}"] "Items exported after their sender was told to send again.";
+}
+
+impl Name {
+    /// The entries under which the smallest and the largest value of a histogram's last minute are shown, where the table
+    /// has them. The Prometheus format has no place for them in the histogram itself.
+    pub fn extremes(self) -> Option<(Name, Name)> {
+        let find = |suffix: &str| ALL.iter().copied().find(|name| name.name.strip_suffix(suffix) == Some(self.name));
+        Some((find("_min")?, find("_max")?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_the_one_that_was_agreed_on() {
+        let table: String =
+            ALL.iter().map(|name| format!("{} {:?} {} {}\n", name.name, name.kind, name.unit, name.help)).collect();
+        let agreed = include_str!("names.txt");
+        for (ours, agreed) in table.lines().zip(agreed.lines()) {
+            assert_eq!(ours, agreed, "a released name is changed on purpose, and in names.txt as well");
+        }
+        assert_eq!(table.lines().count(), agreed.lines().count(), "a new name goes into names.txt as well");
+    }
+
+    #[test]
+    fn names_are_unique_and_in_the_form_that_prometheus_takes() {
+        for (index, name) in ALL.iter().enumerate() {
+            assert!(ALL[..index].iter().all(|other| other.name != name.name), "{} twice", name.name);
+            let plain = name.name.replace("{signal}", "x");
+            assert!(plain.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{plain}");
+            assert!(name.help.ends_with('.') && !name.unit.is_empty());
+        }
+    }
+
+    #[test]
+    fn every_histogram_of_durations_has_its_extremes() {
+        for name in ALL.iter().filter(|name| name.kind == Kind::Histogram && name.unit == "s") {
+            let (min, max) = name.extremes().unwrap();
+            assert_eq!((min.unit, max.unit), ("s", "s"));
+        }
+        assert_eq!(BATCH_SEND_SIZE.extremes(), None);
+    }
 }

@@ -1,6 +1,7 @@
 //! Counters, gauges and histograms, and the one place where they are found again.
 //!
-//! Handles are cheap to clone and to update: one atomic addition. Only making one takes a lock.
+//! Handles are cheap to clone and to update: one atomic addition, and for a histogram a look at the clock and a lock that
+//! is held for two comparisons. Only making one takes the registry's lock.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::extremes::Extremes;
 use super::names::Name;
+use crate::clock::Clock;
 use crate::signal::Signal;
 
 /// Label names and values, in the order in which they are shown.
@@ -16,7 +19,16 @@ pub type Labels = Vec<(&'static str, String)>;
 
 /// All metrics of one process or of one embedded pipeline. Clones share them.
 #[derive(Clone, Default)]
-pub struct Registry(Arc<Mutex<Series>>);
+pub struct Registry(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    clock: Clock,
+    series: Mutex<Series>,
+    collectors: Mutex<BTreeMap<String, Collector>>,
+}
+
+type Collector = Arc<dyn Fn(&mut Vec<Sample>) + Send + Sync>;
 
 type Series = BTreeMap<(String, Labels), (Name, Metric)>;
 
@@ -44,6 +56,8 @@ struct HistogramInner {
     bounds: &'static [f64],
     counts: Vec<AtomicU64>,
     sum_bits: AtomicU64,
+    clock: Clock,
+    extremes: Mutex<Extremes>,
 }
 
 /// Bounds for durations in seconds: 50 µs to 10 s.
@@ -92,6 +106,11 @@ impl Registry {
         Registry::default()
     }
 
+    /// An empty one that takes the last minute of its histograms from that clock.
+    pub fn with_clock(clock: Clock) -> Registry {
+        Registry(Arc::new(Inner { clock, ..Inner::default() }))
+    }
+
     /// The counter of that name and those labels: the same one each time.
     pub fn counter(&self, name: Name, signal: Option<Signal>, labels: Labels) -> Counter {
         match self.entry(name, signal, labels, || Metric::Counter(Counter::default())) {
@@ -122,27 +141,49 @@ impl Registry {
 
     /// The histogram of that name and those labels: the same one each time.
     pub fn histogram(&self, name: Name, signal: Option<Signal>, labels: Labels, bounds: &'static [f64]) -> Histogram {
-        match self.entry(name, signal, labels, || Metric::Histogram(Histogram::new(bounds))) {
+        let make = || Histogram::new(bounds, self.0.clock.clone());
+        match self.entry(name, signal, labels, || Metric::Histogram(make())) {
             Metric::Histogram(histogram) => histogram,
-            _ => Histogram::new(bounds),
+            _ => make(),
         }
     }
 
-    /// All series as they are now, ordered by name and labels.
+    /// Series that are made when the metrics are read, for labels that are not known before and for several that have to
+    /// come from one look. A later one of the same key replaces it.
+    ///
+    /// # Threads
+    ///
+    /// Runs on the thread that reads, under no lock of the registry's.
+    pub fn collector(&self, key: impl Into<String>, collect: impl Fn(&mut Vec<Sample>) + Send + Sync + 'static) {
+        self.collectors().insert(key.into(), Arc::new(collect));
+    }
+
+    /// All series as they are now, ordered by name and labels. A histogram whose name has
+    /// [extremes](Name::extremes) is followed by them, but where nothing was recorded for a minute.
     pub fn samples(&self) -> Vec<Sample> {
         let series: Vec<_> = self.lock().iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        series
-            .into_iter()
-            .map(|((name, labels), (entry, metric))| {
-                let value = match metric {
-                    Metric::Counter(counter) => SampleValue::Number(counter.get() as f64),
-                    Metric::Gauge(gauge) => SampleValue::Number(gauge.get() as f64),
-                    Metric::Read(read) => SampleValue::Number(read()),
-                    Metric::Histogram(histogram) => histogram.value(),
-                };
-                Sample { name, entry, labels, value }
-            })
-            .collect()
+        let collectors: Vec<Collector> = self.collectors().values().cloned().collect();
+        let mut samples = Vec::with_capacity(series.len() + 64);
+        for ((name, labels), (entry, metric)) in series {
+            let value = match metric {
+                Metric::Counter(counter) => SampleValue::Number(counter.get() as f64),
+                Metric::Gauge(gauge) => SampleValue::Number(gauge.get() as f64),
+                Metric::Read(read) => SampleValue::Number(read()),
+                Metric::Histogram(histogram) => {
+                    if let (Some(names), Some(values)) = (entry.extremes(), histogram.last_minute()) {
+                        samples.push(Sample::number(names.0, None, labels.clone(), values.0));
+                        samples.push(Sample::number(names.1, None, labels.clone(), values.1));
+                    }
+                    histogram.value()
+                }
+            };
+            samples.push(Sample { name, entry, labels, value });
+        }
+        for collect in collectors {
+            collect(&mut samples);
+        }
+        samples.sort_by(|one, two| (&one.name, &one.labels).cmp(&(&two.name, &two.labels)));
+        samples
     }
 
     fn entry(&self, name: Name, signal: Option<Signal>, labels: Labels, make: impl FnOnce() -> Metric) -> Metric {
@@ -151,7 +192,41 @@ impl Registry {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Series> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn collectors(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Collector>> {
+        self.0.collectors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sample {
+    /// One of a counter or gauge.
+    pub fn number(entry: Name, signal: Option<Signal>, labels: Labels, value: f64) -> Sample {
+        Sample { name: full_name(entry, signal), entry, labels, value: SampleValue::Number(value) }
+    }
+
+    /// The value of a counter or gauge.
+    pub fn as_number(&self) -> Option<f64> {
+        match self.value {
+            SampleValue::Number(value) => Some(value),
+            SampleValue::Histogram { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Sample {
+    /// For logs and tests: `name{label="value"} 1`, a histogram by its count and sum.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        for (index, (name, value)) in self.labels.iter().enumerate() {
+            write!(f, "{}{name}={value:?}", if index == 0 { '{' } else { ',' })?;
+        }
+        f.write_str(if self.labels.is_empty() { " " } else { "} " })?;
+        match &self.value {
+            SampleValue::Number(value) => value.fmt(f),
+            SampleValue::Histogram { count, sum, .. } => write!(f, "{count} values of {sum} altogether"),
+        }
     }
 }
 
@@ -202,11 +277,13 @@ impl Gauge {
 }
 
 impl Histogram {
-    fn new(bounds: &'static [f64]) -> Histogram {
+    fn new(bounds: &'static [f64], clock: Clock) -> Histogram {
         Histogram(Arc::new(HistogramInner {
             bounds,
             counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
             sum_bits: AtomicU64::new(0f64.to_bits()),
+            extremes: Mutex::new(Extremes::new(clock.now())),
+            clock,
         }))
     }
 
@@ -218,6 +295,16 @@ impl Histogram {
         let _ = inner
             .sum_bits
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| Some((f64::from_bits(bits) + value).to_bits()));
+        self.extremes().record(inner.clock.now(), value);
+    }
+
+    /// The smallest and the largest value of the last minute, if there was any.
+    pub fn last_minute(&self) -> Option<(f64, f64)> {
+        self.extremes().get(self.0.clock.now())
+    }
+
+    fn extremes(&self) -> std::sync::MutexGuard<'_, Extremes> {
+        self.0.extremes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records a duration in seconds.
@@ -258,3 +345,51 @@ macro_rules! debug_as_name {
 }
 
 debug_as_name!(Counter, Gauge, Histogram);
+
+#[cfg(test)]
+mod tests {
+    use super::super::names;
+    use super::*;
+
+    #[test]
+    fn series_are_found_again_and_shown_in_order() {
+        let registry = Registry::new();
+        let labels = |receiver: &str| vec![("receiver", receiver.to_owned())];
+        registry.counter(names::RECEIVER_ACCEPTED, Some(Signal::Logs), labels("otlp")).add(3);
+        registry.counter(names::RECEIVER_ACCEPTED, Some(Signal::Logs), labels("otlp")).increment();
+        registry.counter(names::RECEIVER_ACCEPTED, Some(Signal::Traces), labels("otlp")).add(1);
+        registry.gauge(names::RECEIVER_CONNECTIONS, None, labels("otlp")).set(2);
+        registry.read(names::PROCESS_UPTIME, None, Labels::new(), || 1.5);
+        registry.collector("one", |samples| samples.push(Sample::number(names::POOL_HITS, None, Labels::new(), 8.0)));
+        registry.collector("one", |samples| samples.push(Sample::number(names::POOL_HITS, None, Labels::new(), 9.0)));
+        let rows: Vec<String> = registry.samples().iter().map(Sample::to_string).collect();
+        assert_eq!(
+            rows,
+            [
+                "otelcol_process_uptime 1.5",
+                r#"otelcol_receiver_accepted_log_records{receiver="otlp"} 4"#,
+                r#"otelcol_receiver_accepted_spans{receiver="otlp"} 1"#,
+                "otlpd_pool_hits 9",
+                r#"otlpd_receiver_connections{receiver="otlp"} 2"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_histogram_counts_at_its_bounds_and_tells_the_extremes_of_a_minute() {
+        let clock = Clock::simulated();
+        let registry = Registry::with_clock(clock.clone());
+        let histogram = registry.histogram(names::RECEIVER_DURATION, None, Labels::new(), &[1.0, 2.0]);
+        for value in [1.0, 1.5, 2.0, 2.5] {
+            histogram.record(value);
+        }
+        let value = SampleValue::Histogram { buckets: vec![(1.0, 1), (2.0, 3)], count: 4, sum: 7.0 };
+        let samples = registry.samples();
+        assert_eq!(samples[0].value, value);
+        assert_eq!((samples[1].name.as_str(), samples[1].as_number()), ("otlpd_receiver_duration_max", Some(2.5)));
+        assert_eq!((samples[2].name.as_str(), samples[2].as_number()), ("otlpd_receiver_duration_min", Some(1.0)));
+        clock.advance(Duration::from_secs(71));
+        assert_eq!(registry.samples().len(), 1, "the minute is over, the counts stay");
+        assert_eq!(registry.samples()[0].value, value);
+    }
+}

@@ -4,3 +4,5 @@ pub mod fuzz;
 pub mod generate;
 pub mod mutate;
 pub mod random;
+pub mod sinks;
+pub mod verify;

@@ -23,7 +23,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     drivers: Vec<Arc<Shared>>,
     connections_max: usize,
     turn: usize,
@@ -32,13 +32,13 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(crate) fn new(listener: TcpListener, drivers: Vec<Arc<Shared>>, connections_max: usize) -> Acceptor {
+    pub(crate) fn new(listener: Arc<TcpListener>, drivers: Vec<Arc<Shared>>, connections_max: usize) -> Acceptor {
         Acceptor { listener, drivers, connections_max, turn: 0, paused_until: None, logged_at: None }
     }
 
     pub(crate) fn register(&mut self, poller: &mut impl Poller, key: u64) -> io::Result<()> {
         self.paused_until = None;
-        poller.add(fd(&self.listener), key, Interest { read: true, write: false })
+        poller.add(fd(&*self.listener), key, Interest { read: true, write: false })
     }
 
     /// Takes what waits, up to the limits. What is for the caller's own driver is returned.
@@ -89,18 +89,18 @@ impl Acceptor {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
             shared.set_trouble(None);
-            let _ = poller.modify(fd(&self.listener), key, Interest { read: true, write: false });
+            let _ = poller.modify(fd(&*self.listener), key, Interest { read: true, write: false });
         }
     }
 
     /// Ends listening.
     pub(crate) fn close(self, poller: &mut impl Poller, key: u64) {
-        poller.remove(fd(&self.listener), key);
+        poller.remove(fd(&*self.listener), key);
     }
 
     fn pause(&mut self, poller: &mut impl Poller, key: u64, now: Instant, shared: &Shared, why: &str) {
         self.paused_until = Some(now + PAUSE);
-        let _ = poller.modify(fd(&self.listener), key, Interest::default());
+        let _ = poller.modify(fd(&*self.listener), key, Interest::default());
         if self.logged_at.is_none_or(|at| at + LOG_INTERVAL <= now) {
             self.logged_at = Some(now);
             log::warn!("{why}; new ones wait");

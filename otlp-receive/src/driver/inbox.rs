@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use otlp_core::{Deadline, Outcome};
+use otlp_core::Outcome;
 
 use super::poll::Waker;
 
@@ -19,8 +19,8 @@ pub(crate) enum Message {
     Connection(TcpStream, SocketAddr),
     /// What became of a request.
     Answered { connection: u64, request: u64, outcome: Outcome },
-    /// No more requests; what is open is answered until then.
-    Drain(Deadline),
+    /// No more requests: the deadline for those that are open has been set.
+    Drain,
 }
 
 /// The sending side, shared by all threads.

@@ -17,11 +17,11 @@ pub(crate) mod inbox;
 pub(crate) mod poll;
 mod timers;
 
-use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+use std::{fmt, io};
 
 use otlp_core::{Clock, Deadline};
 use parking_lot::Mutex;
@@ -31,30 +31,66 @@ use self::connection::Connection;
 use self::inbox::{Inbox, Mailbox, Message};
 use self::poll::{Poller, Ready};
 use self::timers::Timers;
-use crate::Env;
 use crate::http::service::Service;
-use crate::receiver::RESTART;
 
 /// The key under which the listener is registered.
 const LISTENER: u64 = u64::MAX - 1;
 /// The read buffer that all connections of a driver use in turn.
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// The part of a driver that other threads see.
+/// The part of a driver that other threads see, and that outlives a panic.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) inbox: Arc<Inbox>,
+    /// Counts connections in its upper half, so that no key is used twice.
+    generation: AtomicU64,
+    drain: Mutex<Option<Deadline>>,
     trouble: Mutex<Option<String>>,
+}
+
+/// What a driver's life is made of, again after a panic.
+pub(crate) struct Driver {
+    /// Its number among `peers`.
+    pub(crate) index: usize,
+    /// All drivers of the receiver.
+    pub(crate) peers: Vec<Arc<Shared>>,
+    /// In one driver only: it deals out connections to all.
+    pub(crate) listener: Option<Arc<TcpListener>>,
+    pub(crate) service: Arc<Service>,
+    pub(crate) clock: Clock,
+}
+
+/// A driver's life: what is lost, with its connections, when it ends by a panic.
+struct Life {
+    index: usize,
+    shared: Arc<Shared>,
+    service: Arc<Service>,
+    clock: Clock,
+    acceptor: Option<Acceptor>,
+    poller: poll::System,
+    connections: Slab,
+    timers: Timers,
+    touched: Vec<u64>,
+    buffer: Vec<u8>,
+    now: Instant,
+    /// Once it is stopping: the deadline.
+    draining: Option<Deadline>,
 }
 
 impl Shared {
     pub(crate) fn new() -> io::Result<Shared> {
-        Ok(Shared { inbox: Arc::new(Inbox::new(poll::waker()?)), trouble: Mutex::new(None) })
+        Ok(Shared {
+            inbox: Arc::new(Inbox::new(poll::waker()?)),
+            generation: AtomicU64::new(0),
+            drain: Mutex::new(None),
+            trouble: Mutex::new(None),
+        })
     }
 
     /// Asks the driver to answer what is open until the deadline, and to end.
     pub(crate) fn drain(&self, deadline: Deadline) {
-        self.inbox.post(Message::Drain(deadline));
+        *self.drain.lock() = Some(deadline);
+        self.inbox.post(Message::Drain);
     }
 
     /// What is wrong with it, if anything.
@@ -67,118 +103,68 @@ impl Shared {
     }
 }
 
-/// One thread's connections.
-pub(crate) struct Driver {
-    index: usize,
-    shared: Arc<Shared>,
-    service: Arc<Service>,
-    clock: Clock,
-    acceptor: Option<Acceptor>,
-    drain: Option<Deadline>,
-    /// Of the last life, so that a key of before a restart means no connection of after it.
-    generation: u64,
-}
-
-/// What a driver has while it runs; lost when it ends by a panic.
-struct Turn<'a> {
-    driver: &'a mut Driver,
-    poller: poll::System,
-    connections: Slab,
-    timers: Timers,
-    touched: Vec<u64>,
-    buffer: Vec<u8>,
-    now: Instant,
-    draining: bool,
-}
-
 impl Driver {
-    /// `peers` are all drivers of the receiver, this one among them; the one that gets the listener deals out connections.
-    pub(crate) fn new(
-        index: usize,
-        shared: Arc<Shared>,
-        peers: Vec<Arc<Shared>>,
-        service: Arc<Service>,
-        listener: Option<TcpListener>,
-        env: &Env,
-    ) -> Driver {
-        let acceptor = listener.map(|listener| Acceptor::new(listener, peers, service.config.max_connections));
-        Driver { index, shared, service, clock: env.clock.clone(), acceptor, drain: None, generation: 0 }
-    }
-
-    /// Runs until it is drained. A panic costs this driver's connections; then it starts again, after a pause.
-    pub(crate) fn supervise(mut self) {
-        let mut pause = RESTART.0;
-        loop {
-            let ended = catch_unwind(AssertUnwindSafe(|| self.run()));
-            let trouble = match ended {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => format!("rx-{} cannot wait for its sockets: {error}", self.index),
-                Err(_) => format!("rx-{} ended by a panic", self.index),
-            };
-            log::error!("{trouble}; its connections are lost, it starts again in {pause:?}");
-            self.shared.set_trouble(Some(trouble));
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(RESTART.1);
+    /// Runs until it is drained.
+    ///
+    /// # Panics
+    ///
+    /// Where the system does not let it wait for its sockets: then its supervisor begins another life after a pause.
+    pub(crate) fn live(self) {
+        let index = self.index;
+        if let Err(error) = Life::begin(self).and_then(|mut life| life.run()) {
+            panic!("rx-{index} cannot wait for its sockets: {error}");
         }
     }
+}
 
-    fn run(&mut self) -> io::Result<()> {
+impl Life {
+    fn begin(driver: Driver) -> io::Result<Life> {
+        let Driver { index, peers, listener, service, clock } = driver;
+        let shared = Arc::clone(&peers[index]);
         let mut poller = poll::new()?;
-        poller.add_waker(self.shared.inbox.waker())?;
-        if let Some(acceptor) = &mut self.acceptor {
+        poller.add_waker(shared.inbox.waker())?;
+        let limit = service.config.max_connections;
+        let mut acceptor = listener.map(|listener| Acceptor::new(listener, peers, limit));
+        if let Some(acceptor) = &mut acceptor {
             acceptor.register(&mut poller, LISTENER)?;
         }
-        self.generation += 1 << 32;
-        let connections = Slab::new(self.generation);
-        let now = self.clock.now();
-        let mut turn = Turn {
+        Ok(Life {
+            index,
+            acceptor,
             poller,
-            connections,
+            connections: Slab::default(),
             timers: Timers::default(),
             touched: Vec::new(),
             buffer: Vec::with_capacity(BUFFER_BYTES),
-            now,
-            draining: false,
-            driver: self,
-        };
-        let result = turn.run();
-        let (generation, open) = (turn.connections.generation, turn.connections.len());
-        turn.driver.service.metrics.connections.sub(open as u64);
-        turn.driver.generation = generation;
-        result
+            now: clock.now(),
+            draining: None,
+            shared,
+            service,
+            clock,
+        })
     }
-}
 
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        // After a panic: what `run` would have done.
-        if std::thread::panicking() {
-            self.driver.service.metrics.connections.sub(self.connections.len() as u64);
-            self.driver.generation = self.connections.generation;
-        }
-    }
-}
-
-impl Turn<'_> {
     fn run(&mut self) -> io::Result<()> {
         let mut ready = Vec::new();
+        // A deadline may have been set in the life before.
+        self.check_drain();
         loop {
             ready.clear();
-            if self.driver.shared.inbox.sleep() {
-                let timeout = self.next().map(|at| at.saturating_duration_since(self.driver.clock.now()));
+            if self.shared.inbox.sleep() {
+                let timeout = self.next().map(|at| at.saturating_duration_since(self.clock.now()));
                 self.poller.wait(timeout, &mut ready)?;
-                self.driver.shared.inbox.awake();
+                self.shared.inbox.awake();
             }
-            self.now = self.driver.clock.now();
+            self.now = self.clock.now();
             for &event in &ready {
                 self.ready(event);
             }
-            while let Some(message) = self.driver.shared.inbox.take() {
+            while let Some(message) = self.shared.inbox.take() {
                 self.message(message);
             }
             self.on_time();
             self.flush();
-            if self.draining && self.finish() {
+            if self.finish() {
                 return Ok(());
             }
         }
@@ -186,8 +172,8 @@ impl Turn<'_> {
 
     /// When it has to wake at the latest.
     fn next(&self) -> Option<Instant> {
-        let drain = self.driver.drain.and_then(Deadline::instant).filter(|_| self.draining);
-        let resume = self.driver.acceptor.as_ref().and_then(Acceptor::resume_at);
+        let drain = self.draining.and_then(Deadline::instant);
+        let resume = self.acceptor.as_ref().and_then(Acceptor::resume_at);
         [self.timers.next(), drain, resume].into_iter().flatten().min()
     }
 
@@ -202,28 +188,28 @@ impl Turn<'_> {
     }
 
     fn accept(&mut self) {
-        let Some(acceptor) = &mut self.driver.acceptor else { return };
-        let (index, open) = (self.driver.index, self.driver.service.metrics.connections.get());
-        let own = acceptor.accept(&mut self.poller, LISTENER, index, open, self.now, &self.driver.shared);
+        let Some(acceptor) = &mut self.acceptor else { return };
+        let open = self.service.metrics.connections.get();
+        let own = acceptor.accept(&mut self.poller, LISTENER, self.index, open, self.now, &self.shared);
         for (stream, peer) in own {
             self.add(stream, peer);
         }
     }
 
     fn add(&mut self, stream: TcpStream, peer: SocketAddr) {
-        if self.draining {
+        if self.draining.is_some() {
             return;
         }
-        let service = Arc::clone(&self.driver.service);
-        let key = self.connections.next_key();
-        let mailbox = Mailbox::new(Arc::clone(&self.driver.shared.inbox), key);
+        let service = Arc::clone(&self.service);
+        let key = self.connections.next_key(&self.shared.generation);
+        let mailbox = Mailbox::new(Arc::clone(&self.shared.inbox), key);
         // A socket that fails here was closed by its peer already.
         let Ok(connection) = Connection::new(stream, peer, &service, mailbox, self.now) else { return };
         if let Err(error) = self.poller.add(connection.fd(), key, connection.interest) {
             log::warn!("cannot watch the connection of {peer}: {error}");
             return;
         }
-        self.connections.insert(connection);
+        self.connections.insert(key, connection);
         service.metrics.connections.add(1);
         service.metrics.connections_opened.increment();
         // Its first request has mostly arrived already.
@@ -242,10 +228,7 @@ impl Turn<'_> {
                     self.touch(key);
                 }
             }
-            Message::Drain(deadline) => {
-                let deadline = self.driver.drain.map_or(deadline, |before| before.min(deadline));
-                self.driver.drain = Some(deadline);
-            }
+            Message::Drain => self.check_drain(),
         }
     }
 
@@ -257,17 +240,18 @@ impl Turn<'_> {
                 self.touch(key);
             }
         }
-        if let Some(acceptor) = &mut self.driver.acceptor {
-            acceptor.resume(&mut self.poller, LISTENER, self.now, &self.driver.shared);
-        }
-        if self.driver.drain.is_some() && !self.draining {
-            self.begin_drain();
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.resume(&mut self.poller, LISTENER, self.now, &self.shared);
         }
     }
 
-    fn begin_drain(&mut self) {
-        self.draining = true;
-        if let Some(acceptor) = self.driver.acceptor.take() {
+    fn check_drain(&mut self) {
+        let asked = *self.shared.drain.lock();
+        if self.draining.is_some() || asked.is_none() {
+            return;
+        }
+        self.draining = asked;
+        if let Some(acceptor) = self.acceptor.take() {
             acceptor.close(&mut self.poller, LISTENER);
         }
         for key in self.connections.keys() {
@@ -278,36 +262,35 @@ impl Turn<'_> {
         }
     }
 
-    /// Whether all is answered, or the deadline came: then what is open is answered "come again".
+    /// Whether it is stopping and all is answered, or the deadline came: then what is open is answered "come again".
     fn finish(&mut self) -> bool {
-        if self.connections.len() > 0 && self.driver.drain.is_some_and(|deadline| deadline.passed(self.now)) {
+        let Some(deadline) = self.draining else { return false };
+        if self.connections.len > 0 && deadline.passed(self.now) {
             for key in self.connections.keys() {
-                let clock = self.driver.clock.clone();
                 if let Some(connection) = self.connections.get(key) {
-                    connection.give_up(self.now, || clock.wall());
-                    connection.flush(self.now, || clock.wall());
+                    connection.give_up(self.now, || self.clock.wall());
+                    connection.flush(self.now, || self.clock.wall());
                 }
                 self.remove(key);
             }
         }
-        self.connections.len() == 0
+        self.connections.len == 0
     }
 
     fn touch(&mut self, key: u64) {
-        if let Some(connection) = self.connections.get(key) {
-            if !std::mem::replace(&mut connection.touched, true) {
-                self.touched.push(key);
-            }
+        if let Some(connection) = self.connections.get(key)
+            && !std::mem::replace(&mut connection.touched, true)
+        {
+            self.touched.push(key);
         }
     }
 
     fn flush(&mut self) {
         let mut touched = std::mem::take(&mut self.touched);
         for key in touched.drain(..) {
-            let clock = &self.driver.clock;
             let Some(connection) = self.connections.get(key) else { continue };
             connection.touched = false;
-            let mut open = connection.flush(self.now, || clock.wall());
+            let mut open = connection.flush(self.now, || self.clock.wall());
             let wanted = connection.wanted();
             if open && wanted != connection.interest {
                 connection.interest = wanted;
@@ -326,41 +309,39 @@ impl Turn<'_> {
     fn remove(&mut self, key: u64) {
         if let Some(connection) = self.connections.remove(key) {
             self.poller.remove(connection.fd(), key);
-            self.driver.service.metrics.connections.sub(1);
+            self.service.metrics.connections.sub(1);
         }
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.service.metrics.connections.sub(self.connections.len as u64);
     }
 }
 
 /// Connections by a key that is never used twice: the upper half counts, the lower half is the place.
+#[derive(Default)]
 struct Slab {
     entries: Vec<Option<(u64, Connection)>>,
     free: Vec<usize>,
-    generation: u64,
     len: usize,
 }
 
 impl Slab {
-    fn new(generation: u64) -> Slab {
-        Slab { entries: Vec::new(), free: Vec::new(), generation, len: 0 }
+    /// A key for the next connection.
+    fn next_key(&self, generation: &AtomicU64) -> u64 {
+        let place = self.free.last().copied().unwrap_or(self.entries.len());
+        generation.fetch_add(1 << 32, Ordering::Relaxed) | place as u64
     }
 
-    fn len(&self) -> usize {
-        self.len
-    }
-
-    /// The key that the next connection will have.
-    fn next_key(&self) -> u64 {
-        self.generation | self.free.last().copied().unwrap_or(self.entries.len()) as u64
-    }
-
-    fn insert(&mut self, connection: Connection) {
-        let key = self.next_key();
+    fn insert(&mut self, key: u64, connection: Connection) {
         let place = self.free.pop().unwrap_or(self.entries.len());
+        debug_assert_eq!(place, key as u32 as usize, "the key is that of the next place");
         if place == self.entries.len() {
             self.entries.push(None);
         }
         self.entries[place] = Some((key, connection));
-        self.generation += 1 << 32;
         self.len += 1;
     }
 
@@ -381,5 +362,11 @@ impl Slab {
 
     fn keys(&self) -> Vec<u64> {
         self.entries.iter().flatten().map(|(key, _)| *key).collect()
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Driver(rx-{})", self.index)
     }
 }

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use otlp_core::flow::RateLimit;
 use otlp_core::{AckMode, ByteSize, Signal};
 
-use crate::admission::RateLimit;
 use crate::request::Codings;
 
 /// OTLP over HTTP.
@@ -168,7 +168,7 @@ impl Config {
             return wrong("compression_algorithms", format!("\"{name}\" is none of {:?}", Codings::NAMES));
         }
         match &self.rate_limit {
-            Some(rate) => rate.check().or_else(|message| wrong("receivers.otlp.rate_limit", message)),
+            Some(rate) => rate.check().or_else(|error| wrong("receivers.otlp", error.to_string())),
             None => Ok(()),
         }
     }

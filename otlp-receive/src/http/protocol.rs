@@ -205,15 +205,15 @@ impl Protocol {
             }
         }
         // Parsed at every line's end, so that a bad line is refused when it is there, however it came.
-        if parse_to > 0 {
-            if let Some((head, used)) = Head::parse(&bytes[..parse_to])? {
-                (self.searched, self.blank) = (0, 0);
-                self.state = match head.framing {
-                    Framing::Length(left) => State::Fixed { left },
-                    Framing::Chunked => State::Size { overhead: 0 },
-                };
-                return Ok((blank + used, Event::Head(head)));
-            }
+        if parse_to > 0
+            && let Some((head, used)) = Head::parse(&bytes[..parse_to])?
+        {
+            (self.searched, self.blank) = (0, 0);
+            self.state = match head.framing {
+                Framing::Length(left) => State::Fixed { left },
+                Framing::Chunked => State::Size { overhead: 0 },
+            };
+            return Ok((blank + used, Event::Head(head)));
         }
         if garbage {
             return Err(Fault::Head);

@@ -54,7 +54,7 @@ impl Service {
         let config = config.effective();
         let size_max = config.max_request_body_size;
         Service {
-            admission: Admission::new(env.budget.clone(), size_max, config.rate_limit.as_ref(), env.clock.now()),
+            admission: Admission::new(env.budget.clone(), size_max, config.rate_limit.as_ref(), &env.clock),
             metrics: Metrics::new(&env.registry, id, "http"),
             common: Common::new(&config),
             receiver: id.into(),

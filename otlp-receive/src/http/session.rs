@@ -10,11 +10,11 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use otlp_core::ack::Withdrawal;
+use otlp_core::thread::catch_panic;
 use otlp_core::{Ack, Batch, Context, Failure, ItemCount, Outcome, Reason, Signal};
 
 use super::answer::{Answer, Frame};
@@ -441,7 +441,7 @@ impl Session {
             Framing::Chunked => None,
         };
         let admitted = service.route(head, &self.context).and_then(|plan| {
-            let body = service.admission.begin(announced, now).map_err(Answer::failure)?;
+            let body = service.admission.begin(announced).map_err(Answer::failure)?;
             Ok((plan, body))
         });
         match admitted {
@@ -482,15 +482,15 @@ impl Session {
         let service = Arc::clone(&self.service);
         service.metrics.bytes.add(body.len() as u64);
         // One poisoned request must not take down the thread that all the other connections live on.
-        let made = catch_unwind(AssertUnwindSafe(|| {
+        let made = catch_panic(|| {
             let context = plan.context.unwrap_or_else(|| Arc::clone(&self.context));
             decode(plan.signal, plan.coding, body, context, service.admission.body_size_max())
-        }));
+        });
         let decoded = match made {
             Ok(Ok(decoded)) => decoded,
             Ok(Err(failure)) => return self.answer_last(Answer::failure(failure)),
-            Err(_) => {
-                log::error!("decoding a request panicked; it is rejected");
+            Err(panic) => {
+                log::error!("decoding a request of {} panicked, it is rejected: {panic}", plan.signal);
                 return self.answer_last(Answer::error(500, Reason::PANIC, "internal error"));
             }
         };
@@ -503,7 +503,7 @@ impl Session {
         if items == ItemCount::ZERO {
             return self.answer_last(Answer::success());
         }
-        if let Err(failure) = service.admission.take_batch(items.get(), batch.size().get(), now) {
+        if let Err(failure) = service.admission.take_batch(items, batch.size()) {
             service.metrics.refused(signal, items);
             return self.answer_last(Answer::failure(failure));
         }
@@ -567,10 +567,9 @@ impl Session {
     fn discard(&mut self, close: bool, now: Instant) {
         self.reading = Reading::Discard { since: now };
         let left = self.protocol.body_left();
-        if close || left.is_none_or(|left| left > DISCARD_BYTES_MAX) {
-            if let Some(slot) = self.slots.back_mut() {
-                slot.close = true;
-            }
+        let close = close || left.is_none_or(|left| left > DISCARD_BYTES_MAX);
+        if let Some(slot) = self.slots.back_mut() {
+            slot.close |= close;
         }
         if self.slots.back().is_some_and(|slot| slot.close) {
             self.phase = Phase::Closing;
@@ -647,11 +646,11 @@ impl Session {
             self.phase = Phase::Closing;
         }
         // `100 Continue` belongs to the request whose turn it is to be answered (RFC 9110, section 10.1.1).
-        if let Reading::Body { promise: promise @ true, .. } = &mut self.reading {
-            if self.slots.len() == 1 {
-                *promise = false;
-                self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-            }
+        if let Reading::Body { promise: promise @ true, .. } = &mut self.reading
+            && self.slots.len() == 1
+        {
+            *promise = false;
+            self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
     }
 
@@ -680,15 +679,15 @@ fn offer(service: &Service, batch: Batch) -> Option<Box<Batch>> {
     // Without an outlet there is no route; and a batch that is dropped answers "lost" by itself, as one does whose outlet
     // panics.
     let outlet = service.outlets.get(signal)?;
-    match catch_unwind(AssertUnwindSafe(|| outlet.try_send(batch))) {
+    match catch_panic(|| outlet.try_send(batch)) {
         Ok(Ok(())) => None,
         Ok(Err(refused)) if refused.hold => Some(refused.batch),
         Ok(Err(refused)) => {
             refused.batch.settle(Outcome::Failed(refused.failure));
             None
         }
-        Err(_) => {
-            log::error!("handing a batch of {signal} to its pipeline panicked; it is refused");
+        Err(panic) => {
+            log::error!("handing {signal} to their pipeline panicked, the batch is refused: {panic}");
             None
         }
     }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use otlp_core::component::{Outlet, Outlets, Refused};
-use otlp_core::flow::memory::MemoryBudget;
+use otlp_core::flow::{MemoryBudget, RateLimit, RateUnit};
 use otlp_core::telemetry::registry::SampleValue;
 use otlp_core::wire::writer::put_delimited;
-use otlp_core::{AckMode, Batch, ByteSize, Failure, Outcome, Reason, Signal};
+use otlp_core::{AckMode, Batch, ByteSize, Clock, Failure, Outcome, Reason, Signal};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
@@ -68,13 +68,13 @@ impl Bench {
     }
 
     fn with(config: Config) -> Bench {
-        let env = Env { budget: MemoryBudget::new(ByteSize::mib(8)), ..Env::default() };
+        let env = Env { budget: MemoryBudget::new(ByteSize::mib(8)), clock: Clock::simulated(), ..Env::default() };
         let pipeline = Arc::new(Pipeline { mode: Mutex::new(Mode::Keep), taken: Mutex::default() });
         let mut outlets = Outlets::default();
         outlets.set(Signal::Traces, pipeline.clone());
         let service = Arc::new(Service::new("otlp", &config, outlets, &env));
         let inbox = Arc::new(Inbox::new(crate::driver::poll::waker().unwrap()));
-        let now = Instant::now();
+        let now = env.clock.now();
         let session = Session::new(service.clone(), Mailbox::new(inbox.clone(), 0), None, now);
         Bench { session, inbox, service, pipeline, env, now, output: Vec::new(), reads: true, closed: false }
     }
@@ -108,12 +108,17 @@ impl Bench {
     fn wait(&mut self, limit: Duration) -> &mut Bench {
         let end = self.now + limit;
         while let Some(at) = self.session.deadline().filter(|&at| at <= end) {
-            self.now = self.now.max(at);
+            self.advance_to(at);
             self.session.on_time(self.now);
             self.turn();
         }
-        self.now = end;
+        self.advance_to(end);
         self
+    }
+
+    fn advance_to(&mut self, at: Instant) {
+        self.env.clock.advance(at.saturating_duration_since(self.now));
+        self.now = self.env.clock.now();
     }
 
     fn settle(&mut self, index: usize, outcome: Outcome) -> &mut Bench {
@@ -492,7 +497,7 @@ fn giving_up_refuses_and_withdraws_all_that_is_open() {
 
 #[test]
 fn a_rate_is_answered_429() {
-    let rate = crate::RateLimit { rate: 10.0, ..crate::RateLimit::default() };
+    let rate = RateLimit::per_second(RateUnit::Items, 10);
     let config = Config { rate_limit: Some(rate), ..Config::default() };
     let mut bench = Bench::with(config);
     bench.send(&post("", &spans(10))).settle(0, Outcome::Delivered).send(&post("", &spans(5)));

@@ -3,13 +3,12 @@
 use std::sync::{Arc, Mutex, mpsc};
 
 use otlp_core::component::{Outlet, Outlets, Refused};
-use otlp_core::flow::memory::MemoryBudget;
+use otlp_core::flow::{MemoryBudget, RateLimit, RateUnit};
 use otlp_core::testing::generate;
 use otlp_core::testing::random::Random;
 use otlp_core::wire::writer::{put_delimited, put_varint, varint_len};
-use otlp_core::{Batch, ByteSize, Code, Failure, Outcome, Reason, Signal};
+use otlp_core::{Batch, ByteSize, Clock, Code, Failure, Outcome, Reason, Signal};
 use otlp_receive::http::Config;
-use otlp_receive::{RateLimit, RateUnit};
 
 use crate::server::{Server, eventually, post};
 
@@ -185,11 +184,14 @@ fn memory_stays_reserved_until_the_batch_is_gone() {
 
 #[test]
 fn a_configured_rate_is_answered_429_before_the_body_is_read() {
-    let rate_limit = Some(RateLimit { unit: RateUnit::Requests, rate: 0.001, capacity: 2.0, ..RateLimit::default() });
-    let server = Server::with(Config { rate_limit, ..Config::default() }, |_| {});
+    let rate_limit = Some(RateLimit { capacity: Some(2), ..RateLimit::per_second(RateUnit::Requests, 1) });
+    let clock = Clock::simulated();
+    let server = Server::with(Config { rate_limit, ..Config::default() }, |env| env.clock = clock.clone());
     let mut client = server.connect();
     let request = post(Signal::Traces, "", &generate::request(Signal::Traces, 1, 3));
     let answers: Vec<_> = (0..4).map(|_| client.send(&request).answer()).collect();
     assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [200, 200, 429, 429]);
-    assert_eq!((answers[2].field("retry-after"), answers[2].failure().code), (Some("60"), 8));
+    assert_eq!((answers[2].field("retry-after"), answers[2].failure().code), (Some("1"), 8));
+    clock.advance(std::time::Duration::from_secs(1));
+    assert_eq!(client.send(&request).answer().status, 200);
 }
