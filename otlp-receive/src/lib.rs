@@ -30,8 +30,12 @@ mod request;
 
 pub use receiver::{Env, OtlpReceiver};
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[doc(hidden)]
 pub mod fuzzing {
     //! What fuzz targets call.
-    pub use crate::http::protocol::read_all as http;
+    pub use crate::http::protocol::fuzz as http;
 }

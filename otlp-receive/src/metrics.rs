@@ -59,7 +59,7 @@ impl Metrics {
         }
     }
 
-    /// The sender hears that the items are taken, but for `rejected` of them.
+    /// The sender hears that the items are taken.
     pub(crate) fn accepted(&self, signal: Signal, items: ItemCount) {
         self.accepted[signal.index()].add(items.get());
     }
@@ -67,6 +67,13 @@ impl Metrics {
     /// The items could not be handed on, or were withdrawn.
     pub(crate) fn refused(&self, signal: Signal, items: ItemCount) {
         self.refused[signal.index()].add(items.get());
+    }
+
+    /// A request was taken back before its outcome was known, because its sender went away.
+    pub(crate) fn withdrawn(&self, signal: Signal, items: ItemCount) {
+        self.refused(signal, items);
+        self.requests[Ending::Refused as usize].increment();
+        self.failed(Reason::WITHDRAWN);
     }
 
     /// A request ended.

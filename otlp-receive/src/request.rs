@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use otlp_core::batch::Encoded;
 use otlp_core::codec::{Coding, DecodeError};
+use otlp_core::wire::Findings;
 use otlp_core::wire::validate::Limits;
-use otlp_core::{Batch, ByteSize, Code, Context, Failure, ItemCount, Reason, Signal};
+use otlp_core::{Batch, ByteSize, Code, Context, Failure, Reason, Signal};
 
 use crate::admission::{Body, RETRY_AFTER, too_large};
 
@@ -78,8 +79,8 @@ impl Codings {
 pub(crate) struct Decoded {
     /// Nobody is told about it yet.
     pub(crate) batch: Batch,
-    /// Items whose trace or span id is not what it should be; they pass.
-    pub(crate) invalid_ids: ItemCount,
+    /// What was odd about it.
+    pub(crate) findings: Findings,
 }
 
 /// Inflates and checks a body. The memory it takes goes with the batch, and so does the compressed form, as long as the
@@ -123,7 +124,7 @@ pub(crate) fn decode(
     };
     let held = batch.size() + batch.encoded().map_or(ByteSize::ZERO, |encoded| ByteSize::from(encoded.body.len()));
     memory.shrink_to(held);
-    Ok(Decoded { batch: batch.with_context(context).with_memory(memory), invalid_ids: findings.invalid_ids })
+    Ok(Decoded { batch: batch.with_context(context).with_memory(memory), findings })
 }
 
 #[cfg(test)]

@@ -197,6 +197,10 @@ impl Config {
         if self.max_request_body_size == ByteSize::ZERO {
             config.max_request_body_size = Config::BODY_SIZE;
         }
+        if self.cors.as_ref().is_some_and(|cors| cors.allowed_origins.is_empty()) {
+            log::warn!("receivers.otlp.protocols.http.cors has no allowed_origins and so no effect");
+            config.cors = None;
+        }
         config
     }
 }

@@ -261,9 +261,21 @@ fn chunk_size(line: &[u8]) -> Result<u64, Fault> {
     Ok(line[..digits].iter().fold(0, |size, byte| size << 4 | value(byte)))
 }
 
-/// Reads a stream of requests cut into pieces as `cuts` says, and gives back what was understood. For fuzzing.
-#[doc(hidden)]
-pub fn read_all(stream: &[u8], mut cuts: impl FnMut() -> usize) -> Vec<String> {
+/// For fuzzing: the first bytes say how the rest is cut into pieces.
+///
+/// # Panics
+///
+/// Where the pieces are understood in another way than the whole.
+pub fn fuzz(data: &[u8]) {
+    let (cuts, stream) = data.split_at(data.len().min(8));
+    let mut cut = cuts.iter().map(|&byte| usize::from(byte)).cycle();
+    let whole = read_all(stream, || usize::MAX / 2);
+    let pieces = read_all(stream, || cut.next().unwrap_or(1));
+    assert_eq!(pieces, whole, "how the bytes are cut does not matter");
+}
+
+/// Reads a stream of requests cut into pieces as `cuts` says, and gives back what was understood.
+fn read_all(stream: &[u8], mut cuts: impl FnMut() -> usize) -> Vec<String> {
     let mut protocol = Protocol::default();
     let (mut log, mut body, mut in_body) = (Vec::new(), Vec::new(), false);
     let (mut pending, mut at) = (Vec::new(), 0);
@@ -412,6 +424,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_bytes_are_read_the_same_in_pieces(data in proptest::collection::vec(any::<u8>(), 0..400)) {
+            fuzz(&data);
+        }
+
         #[test]
         fn how_the_bytes_are_cut_does_not_matter_con_14(
             requests in proptest::collection::vec(request(), 1..5),

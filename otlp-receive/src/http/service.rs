@@ -1,12 +1,14 @@
 //! What all connections of a receiver share: where a request goes, what is admitted, what is answered at once.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use otlp_core::codec::Coding;
 use otlp_core::component::Outlets;
+use otlp_core::wire::Findings;
 use otlp_core::{AckMode, Context, Reason, Signal};
 use parking_lot::Mutex;
 
@@ -35,6 +37,8 @@ pub(crate) struct Service {
     healthy: Arc<dyn Fn() -> bool + Send + Sync>,
     draining: AtomicBool,
     date: Mutex<(u64, Date)>,
+    /// Whether an odd shape has been told of: once is enough.
+    told: AtomicBool,
 }
 
 /// A Date field's value: always 29 bytes.
@@ -64,6 +68,7 @@ impl Service {
             healthy: Arc::clone(&env.healthy),
             draining: AtomicBool::new(false),
             date: Mutex::new((u64::MAX, [b' '; 29])),
+            told: AtomicBool::new(false),
             outlets,
             config,
         }
@@ -136,7 +141,7 @@ impl Service {
     }
 
     /// The context of a connection's batches.
-    pub(crate) fn context(&self, peer: Option<std::net::SocketAddr>) -> Arc<Context> {
+    pub(crate) fn context(&self, peer: Option<SocketAddr>) -> Arc<Context> {
         Arc::new(Context { receiver: Arc::clone(&self.receiver), transport: "http", peer, metadata: Vec::new() })
     }
 
@@ -164,6 +169,20 @@ impl Service {
             *date = (seconds, value);
         }
         date.1
+    }
+
+    /// Counts, and once tells of, what was odd about a request that was taken.
+    pub(crate) fn found(&self, findings: &Findings, peer: Option<SocketAddr>) {
+        self.metrics.invalid_ids.add(findings.invalid_ids.get());
+        if (findings.legacy || findings.string_indexes > 0) && !self.told.swap(true, Ordering::Relaxed) {
+            let receiver = &self.receiver;
+            let what = if findings.legacy {
+                "OTLP of before release 0.15, which was converted"
+            } else {
+                "attributes that refer to a string table, which read as absent"
+            };
+            log::warn!("receiver {receiver} got {what}; first from {peer:?}, others are not told of");
+        }
     }
 
     /// When a request that was handed on now has to have its outcome.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use otlp_core::ack::Withdrawal;
 use otlp_core::thread::catch_panic;
+use otlp_core::wire::Findings;
 use otlp_core::{Ack, Batch, Context, Failure, ItemCount, Outcome, Reason, Signal};
 
 use super::answer::{Answer, Frame};
@@ -315,6 +316,7 @@ impl Session {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let config = &self.service.config;
         let since = |since: Option<Instant>, limit| since.map(|since| since + limit);
+        let held = || self.waiting().any(|waiting| waiting.held.is_some());
         match self.phase {
             Phase::Over => return None,
             Phase::Lingering { until } => return Some(until),
@@ -323,12 +325,12 @@ impl Session {
         let idle = self.is_idle().then_some(self.idle_since);
         let deadlines = [
             since(idle, config.idle_timeout),
-            since(self.head_since, config.read_header_timeout),
+            since(self.head_since(), config.read_header_timeout),
             since(self.body_since(), config.read_timeout),
             since(self.blocked_since, config.write_timeout),
             since(self.gone_since(), HALF_CLOSED_WAIT),
             self.waiting().map(|waiting| waiting.by).next(),
-            self.hold_next,
+            self.hold_next.filter(|_| held()),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -351,7 +353,7 @@ impl Session {
                     self.refuse_waiting(now, true);
                     self.phase = Phase::Closing;
                 } else {
-                    if due(self.head_since, config.read_header_timeout) {
+                    if due(self.head_since(), config.read_header_timeout) {
                         self.head_since = None;
                         self.end_with(Answer::error(408, Reason::TIMEOUT, "the request's head took too long"), now);
                     }
@@ -378,10 +380,16 @@ impl Session {
         self.half_closed.filter(|_| self.waiting().next().is_some())
     }
 
+    /// Since when a head is incomplete, as long as it is waited for.
+    fn head_since(&self) -> Option<Instant> {
+        self.head_since.filter(|_| self.phase == Phase::Open)
+    }
+
+    /// Since when a body is incomplete, as long as it is waited for.
     fn body_since(&self) -> Option<Instant> {
         match self.reading {
-            Reading::Body { since, .. } | Reading::Discard { since } => Some(since),
-            Reading::Nothing => None,
+            Reading::Body { since, .. } | Reading::Discard { since } if self.phase == Phase::Open => Some(since),
+            _ => None,
         }
     }
 
@@ -494,9 +502,9 @@ impl Session {
                 return self.answer_last(Answer::error(500, Reason::PANIC, "internal error"));
             }
         };
-        let Decoded { batch, invalid_ids } = decoded;
-        if invalid_ids != ItemCount::ZERO {
-            service.metrics.invalid_ids.add(invalid_ids.get());
+        let Decoded { batch, findings } = decoded;
+        if findings != Findings::default() {
+            service.found(&findings, self.context.peer);
         }
         let (signal, items) = (plan.signal, batch.items());
         // OTLP/HTTP, Full Success: a request without items is a success, and nothing is handed on.
@@ -659,7 +667,7 @@ impl Session {
         for slot in self.slots.drain(..) {
             if let State::Waiting(waiting) = &slot.state {
                 waiting.withdrawal.withdraw();
-                self.service.metrics.refused(waiting.signal, waiting.items);
+                self.service.metrics.withdrawn(waiting.signal, waiting.items);
             }
         }
         self.reading = Reading::Nothing;

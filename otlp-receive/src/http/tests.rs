@@ -607,3 +607,52 @@ proptest! {
         prop_assert_eq!(bench.env.budget.reserved(), ByteSize::ZERO);
     }
 }
+
+#[test]
+fn a_session_that_waits_for_nothing_has_no_deadline_in_the_past() {
+    // A deadline that has passed and stays would make the driver spin.
+    let at_rest = |bench: &mut Bench, what: &str| {
+        bench.session.on_time(bench.now);
+        bench.turn();
+        assert!(bench.session.deadline().is_none_or(|at| at > bench.now), "{what}");
+    };
+    for mode in [Mode::Keep, Mode::Hold] {
+        for reads in [true, false] {
+            let mut bench = Bench::new();
+            bench.set_mode(mode);
+            bench.reads = reads;
+            let request = post("", &spans(1));
+            bench.send(&[&request[..], &request[..20]].concat());
+            for step in 0..200 {
+                bench.wait(Duration::from_millis(500));
+                at_rest(&mut bench, &format!("{mode:?} {reads} {step}"));
+            }
+            assert!(bench.session.is_over());
+
+            let mut gone = Bench::new();
+            gone.set_mode(mode);
+            gone.reads = reads;
+            gone.send(&request);
+            gone.session.closed_by_peer(gone.now);
+            gone.turn();
+            for step in 0..200 {
+                gone.wait(Duration::from_millis(500));
+                at_rest(&mut gone, &format!("gone {mode:?} {reads} {step}"));
+            }
+            assert!(gone.session.is_over());
+
+            let mut draining = Bench::new();
+            draining.set_mode(mode);
+            draining.reads = reads;
+            draining.send(&[&request[..], &request[..20]].concat());
+            draining.service.drain();
+            draining.session.drain();
+            draining.turn();
+            for step in 0..200 {
+                draining.wait(Duration::from_millis(500));
+                at_rest(&mut draining, &format!("draining {mode:?} {reads} {step}"));
+            }
+            assert!(draining.session.is_over());
+        }
+    }
+}

@@ -1,10 +1,12 @@
 //! Starting, acknowledgement over time, stopping.
 
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use otlp_core::component::{HealthState, Outlets, Receiver};
-use otlp_core::testing::generate;
+use otlp_core::testing::{generate, verify};
 use otlp_core::{AckMode, ByteSize, Deadline, Outcome, Signal};
 use otlp_receive::http::Config;
 use otlp_receive::{Env, OtlpReceiver};
@@ -188,4 +190,58 @@ fn dropping_a_receiver_stops_it() {
     assert!(std::net::TcpStream::connect(address).is_err());
     let mut never_started = OtlpReceiver::new("otlp", Config::default(), Env::default());
     never_started.shutdown(Deadline::NEVER);
+}
+
+#[test]
+fn the_receiver_keeps_the_contract_of_receivers() {
+    for signal in Signal::ALL {
+        let make = || {
+            let config = Config {
+                endpoint: "127.0.0.1:0".into(),
+                acknowledge: Some(AckMode::Exported),
+                acknowledge_timeout: Duration::from_secs(60),
+                ..Config::default()
+            };
+            OtlpReceiver::new("otlp", config, Env::default())
+        };
+        let connect = |receiver: &OtlpReceiver| -> verify::SendOne {
+            let address = receiver.local_addr().unwrap();
+            Box::new(move |signal, body| {
+                // The receiver may be gone by now.
+                let Ok(stream) = std::net::TcpStream::connect(address) else { return false };
+                let mut client = crate::server::Client::of(stream);
+                client.try_send(&post(signal, "", &body));
+                client.answer_to("POST").is_some_and(|answer| answer.status == 200)
+            })
+        };
+        verify::receiver(signal, make, connect);
+    }
+}
+
+#[test]
+fn a_driver_that_panics_is_begun_again() {
+    let panics = Arc::new(AtomicBool::new(true));
+    let server = Server::run(
+        Config::default(),
+        |env| {
+            let panics = Arc::clone(&panics);
+            env.healthy = Arc::new(move || !panics.swap(false, Ordering::SeqCst) || panic!("a defect of the process"));
+        },
+        false,
+    );
+    let mut open = server.connect();
+    open.send(&request());
+    let batch = server.batch();
+    let mut client = server.connect();
+    client.send(&crate::server::request("GET", "/health", "", b""));
+    assert!(client.is_closed() && open.is_closed(), "its connections are lost");
+    assert!(batch.ticket().ack().is_withdrawn(), "and their requests withdrawn");
+    batch.settle(Outcome::Delivered);
+    let mut again = server.connect();
+    again.send(&request());
+    server.batch().settle(Outcome::Delivered);
+    assert_eq!(again.answer().status, 200);
+    eventually("it is healthy again", || server.receiver.health().state == HealthState::Ok);
+    assert_eq!(server.metric("otlpd_receiver_connections", ("transport", "http")), 1.0);
+    assert_eq!(server.env.budget.reserved(), ByteSize::ZERO);
 }
