@@ -76,7 +76,7 @@ impl Waker {
 }
 
 fn timespec(timeout: Duration) -> Timespec {
-    // A timer that fires a moment early makes one empty turn; one that is cut to zero would spin.
+    // Where the system waits in whole milliseconds, rustix rounds up: the last one is not spent spinning.
     Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 })
 }
 

@@ -188,8 +188,11 @@ impl Config {
 
     /// The same with the defaults in place of zeros.
     pub(crate) fn effective(&self) -> Config {
-        let or = |value: Duration, default| if value.is_zero() { default } else { value };
+        // Far more than anybody waits, and still a time that the clock can say.
+        let year = Duration::from_secs(365 * 86_400);
+        let or = |value: Duration, default| if value.is_zero() { default } else { value.min(year) };
         let mut config = self.clone();
+        config.acknowledge_timeout = self.acknowledge_timeout.min(year);
         config.read_timeout = or(self.read_timeout, Config::READ_TIMEOUT);
         config.read_header_timeout = or(self.read_header_timeout, Config::READ_HEADER_TIMEOUT);
         config.write_timeout = or(self.write_timeout, Config::WRITE_TIMEOUT);
@@ -270,6 +273,10 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(zero.effective(), Config::default());
+        let for_ever = Config { read_timeout: Duration::MAX, acknowledge_timeout: Duration::MAX, ..Config::default() };
+        let now = std::time::Instant::now();
+        assert!(now.checked_add(for_ever.effective().read_timeout).is_some());
+        assert!(now.checked_add(for_ever.effective().acknowledge_timeout).is_some());
     }
 
     #[test]
