@@ -19,7 +19,10 @@ const NAMES_MAX: usize = 256;
 
 /// Resolved names of one exporter.
 #[derive(Debug, Default)]
-pub(crate) struct Names(Mutex<HashMap<(String, u16), (Instant, Vec<SocketAddr>)>>);
+pub(crate) struct Names(Mutex<HashMap<(String, u16), Known>>);
+
+/// Since when, and what.
+type Known = (Instant, Vec<SocketAddr>);
 
 impl Names {
     pub(crate) fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {

@@ -32,8 +32,12 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Reads the system's certificates.
+    /// Trusts whom the system trusts.
     pub(crate) fn new(keeping: &Keeping, proxy: Option<&Url>) -> Result<Tls, String> {
+        Tls::trusting(system_roots()?, keeping, proxy)
+    }
+
+    fn trusting(roots: RootCertStore, keeping: &Keeping, proxy: Option<&Url>) -> Result<Tls, String> {
         let proxy = proxy.map(connect_proxy).transpose()?;
         let idle_timeout = keeping.idle_timeout.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
         let config = Agent::config_builder()
@@ -48,7 +52,7 @@ impl Tls {
             .max_idle_age(idle_timeout)
             .proxy(proxy)
             .build();
-        let tls = TlsConnector { config: Arc::new(client_config()?), opened: keeping.opened.clone() };
+        let tls = TlsConnector { config: Arc::new(client_config(roots)?), opened: keeping.opened.clone() };
         let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(tls);
         let agent = Agent::with_parts(config, connector, OurResolver(Arc::clone(&keeping.names)));
         Ok(Tls { agent })
@@ -65,7 +69,7 @@ fn connect_proxy(url: &Url) -> Result<Proxy, String> {
     builder.build().map_err(|error| format!("cannot use the proxy {url}: {error}"))
 }
 
-fn client_config() -> Result<ClientConfig, String> {
+fn system_roots() -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     let (taken, _) = roots.add_parsable_certificates(found.certs);
@@ -73,6 +77,10 @@ fn client_config() -> Result<ClientConfig, String> {
         let cause = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
         return Err(format!("the system has no certificates to check a server's against{cause}"));
     }
+    Ok(roots)
+}
+
+fn client_config(roots: RootCertStore) -> Result<ClientConfig, String> {
     ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map(|builder| builder.with_root_certificates(roots).with_no_client_auth())
@@ -246,5 +254,121 @@ impl UreqTransport for TlsTransport {
 impl fmt::Debug for TlsTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TlsTransport")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener};
+    use std::sync::mpsc::{Receiver, channel};
+
+    use otlp_core::telemetry::registry::Counter;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::{ServerConfig, ServerConnection};
+
+    use super::*;
+
+    /// For localhost and 127.0.0.1, signed by itself.
+    const CERTIFICATE: &[u8] = include_bytes!("testdata/cert.pem");
+    const KEY: &[u8] = include_bytes!("testdata/key.pem");
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn certificate() -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(CERTIFICATE).unwrap()
+    }
+
+    fn tls(trusted: bool) -> Tls {
+        let mut roots = RootCertStore::empty();
+        if trusted {
+            roots.add(certificate()).unwrap();
+        }
+        let keeping = Keeping {
+            idle_max: 2,
+            idle_timeout: None,
+            opened: Counter::default(),
+            reused: Counter::default(),
+            names: Arc::default(),
+        };
+        Tls::trusting(roots, &keeping, None).unwrap()
+    }
+
+    /// Says of each request over which connection it came, and with what body; answers the ones it is told to.
+    fn server(answer: &'static [u8], silent: bool) -> (SocketAddr, Receiver<(usize, String)>) {
+        let key = PrivateKeyDer::from_pem_slice(KEY).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate()], key)
+            .unwrap();
+        let (config, listener) = (Arc::new(config), TcpListener::bind("127.0.0.1:0").unwrap());
+        let address = listener.local_addr().unwrap();
+        let (sender, seen) = channel();
+        std::thread::spawn(move || {
+            for (number, socket) in listener.incoming().enumerate() {
+                let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+                let mut stream = StreamOwned::new(connection, socket.unwrap());
+                let (mut text, mut buffer) = (String::new(), [0; 4096]);
+                while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                    text.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+                    if text.ends_with("the end") {
+                        sender.send((number, std::mem::take(&mut text))).unwrap();
+                        if !silent {
+                            stream.write_all(answer).unwrap();
+                        }
+                    }
+                }
+            }
+        });
+        (address, seen)
+    }
+
+    fn exchange(tls: &Tls, address: SocketAddr, deadline: Deadline) -> Result<Answer, Broken> {
+        let url = Url::parse(&format!("https://localhost:{}/v1/traces", address.port())).unwrap();
+        let headers = [("Content-Type".to_owned(), "application/x-protobuf".to_owned())];
+        let request = Request { url: &url, headers: &headers, body: &[b"two parts, ", b"the end"] };
+        tls.send(&request, false, deadline)?.answer(deadline)
+    }
+
+    #[test]
+    fn requests_go_over_one_kept_connection() {
+        let answer = b"HTTP/1.1 503 X\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\nhi";
+        let (address, seen) = server(answer, false);
+        let tls = tls(true);
+        for _ in 0..3 {
+            let answer = exchange(&tls, address, Deadline::after(Instant::now(), LONG)).unwrap();
+            assert_eq!((answer.status, answer.retry_after.as_deref(), &answer.body[..]), (503, Some("7"), &b"hi"[..]));
+            let (connection, text) = seen.recv_timeout(LONG).unwrap();
+            assert_eq!(connection, 0);
+            assert!(text.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{text}");
+            assert!(text.to_lowercase().contains("content-length: 18\r\n"), "{text}");
+            assert!(text.ends_with("\r\n\r\ntwo parts, the end"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_nobody_vouches_for_gets_nothing() {
+        let (address, seen) = server(b"", false);
+        let broken = exchange(&tls(false), address, Deadline::NEVER).unwrap_err();
+        assert_eq!(broken.reason, Reason::CONNECTION);
+        assert!(broken.message.contains("certificate"), "{}", broken.message);
+        assert!(seen.try_recv().is_err());
+    }
+
+    #[test]
+    fn silence_ends_at_the_deadline_and_at_shutdown() {
+        let (address, seen) = server(b"", true);
+        let deadline = Deadline::after(Instant::now(), Duration::from_millis(50));
+        assert_eq!(exchange(&tls(true), address, deadline).unwrap_err().reason, Reason::TIMEOUT);
+        let (address, _) = (address, seen.try_iter().count());
+        let tls = tls(true);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| exchange(&tls, address, Deadline::NEVER));
+            seen.recv_timeout(LONG).unwrap();
+            tls.close();
+            assert!(waiting.join().unwrap().is_err());
+        });
+        assert!(exchange(&tls, address, Deadline::NEVER).is_err());
     }
 }
