@@ -115,7 +115,7 @@ pub struct Destination {
 
 enum Way {
     Queue { queue: Arc<Queue>, workers: Workers, delivery: Arc<Delivery> },
-    Direct(Delivery),
+    Direct(Arc<Delivery>),
     Pipeline(Connector),
 }
 
@@ -133,11 +133,10 @@ impl Destination {
     pub fn new(settings: Settings) -> Arc<Destination> {
         let (stopper, stop) = shutdown::stop();
         let closing = Arc::new(Closing::new(stop.clone()));
-        let delivery = Delivery::new(&settings, Arc::clone(&settings.exporter), Arc::clone(&closing));
+        let delivery = Arc::new(Delivery::new(&settings, Arc::clone(&settings.exporter), Arc::clone(&closing)));
         let way = if settings.queue.enabled {
             let queue = Arc::new(Queue::new(&settings.queue, settings.clock.clone()));
             register_gauges(&settings, &queue);
-            let delivery = Arc::new(delivery);
             let limit = settings.queue.num_consumers.max(1);
             let workers =
                 Workers::new(Arc::clone(&queue), Arc::clone(&delivery), stop, limit, settings.threads.clone());
@@ -337,7 +336,7 @@ impl Destination {
                 group.queued();
                 match queue.push(group, permit) {
                     Ok(()) => workers.wake(),
-                    Err(group) => self.drop_group(group),
+                    Err(group) => self.drop_group(*group),
                 }
             }
             (_, Way::Queue { delivery, .. }) => delivery.deliver(group),

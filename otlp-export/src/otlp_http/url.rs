@@ -65,7 +65,13 @@ impl Url {
             return Err(UrlError::Host);
         }
         let port = match port {
-            None | Some("") => if https { 443 } else { 80 },
+            None | Some("") => {
+                if https {
+                    443
+                } else {
+                    80
+                }
+            }
             Some(port) => port.parse().ok().filter(|&port| port != 0).ok_or(UrlError::Port)?,
         };
         let path = match path.as_bytes().first() {

@@ -52,6 +52,7 @@ pub(crate) struct Queue {
 
 /// What a worker gets that asks for work.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "moved once, from the queue to the worker; a box would be an allocation")]
 pub(crate) enum Next {
     Entry(Entry),
     /// There was nothing for as long as it was ready to wait.
@@ -78,8 +79,8 @@ impl Queue {
     }
 
     /// Hands a group over into its place. Never waits.
-    pub(crate) fn push(&self, group: Group, permit: Permit) -> Result<(), Group> {
-        self.outlet.send(group, permit).map_err(|admitted| admitted.item)
+    pub(crate) fn push(&self, group: Group, permit: Permit) -> Result<(), Box<Group>> {
+        self.outlet.send(group, permit).map_err(|admitted| Box::new(admitted.item))
     }
 
     /// Takes the oldest that no worker has looked at yet.

@@ -151,7 +151,7 @@ proptest! {
         let mut places: Vec<(std::ops::Range<u64>, u64)> = Vec::new();
         let mut seen: u64 = 0;
         let held = |places: &[(std::ops::Range<u64>, u64)]| places.iter().map(|(_, weight)| weight).sum::<u64>();
-        let mut release = |entry: (Entry, Vec<u64>), places: &mut Vec<(std::ops::Range<u64>, u64)>, left: &[u64]| {
+        let release = |entry: (Entry, Vec<u64>), places: &mut Vec<(std::ops::Range<u64>, u64)>, left: &[u64]| {
             drop(entry.0);
             places.retain(|(range, _)| left.iter().any(|number| range.contains(number)));
         };

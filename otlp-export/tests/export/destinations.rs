@@ -158,10 +158,6 @@ fn one_destination_that_is_full_refuses_and_takes_again_once_there_is_room() {
 
 #[test]
 fn a_dead_destination_past_its_capacity_holds_up_nobody() {
-    let dead = Destination::new(Settings {
-        queue: with_queue(3, 1),
-        ..settings("dead", Arc::new(By(|_: &Group, _| unavailable().retry_after(LONG * 100).into())))
-    });
     let seen = Arc::new(Mutex::new(Vec::new()));
     let live = Destination::new(settings(
         "live",
@@ -178,7 +174,7 @@ fn a_dead_destination_past_its_capacity_holds_up_nobody() {
     let dead = Destination::new(Settings {
         retry: dead_retry,
         queue: with_queue(3, 1),
-        ..settings(dead.id(), Arc::new(By(|_: &Group, _| unavailable().retry_after(LONG * 100).into())))
+        ..settings("dead", Arc::new(By(|_: &Group, _| unavailable().retry_after(LONG * 100).into())))
     });
     let pipeline = Pipeline::new([Arc::clone(&dead), live]);
     for number in 0..20 {
@@ -558,4 +554,29 @@ fn a_connector_settles_by_what_becomes_of_it_in_the_next_pipeline() {
         assert_eq!(column.lost_total() + column.rejected_total(), ItemCount(if delivered { 0 } else { 4 }));
         assert_eq!(next.pipeline.closed_page().accepted, ItemCount(if refused { 0 } else { 4 }));
     }
+}
+
+#[test]
+fn attempts_wait_for_the_configured_rate() {
+    use otlp_core::flow::{RateLimit, RateUnit};
+    let at = Arc::new(Mutex::new(Vec::new()));
+    let exporter = Arc::new(By({
+        let at = Arc::clone(&at);
+        move |_: &Group, _| {
+            at.lock().unwrap().push(Instant::now());
+            Outcome::Delivered
+        }
+    }));
+    let limit = RateLimit { capacity: Some(1), ..RateLimit::per_second(RateUnit::Requests, 200) };
+    let began = Instant::now();
+    let settings = Settings { rate_limit: Some(limit), queue: with_queue(99, 4), ..settings("a", exporter) };
+    let pipeline = Pipeline::new([Destination::new(settings)]);
+    for number in 0..10 {
+        pipeline.send(AckMode::Queued, number, 1);
+    }
+    pipeline.shutdown(soon());
+    assert_eq!(pipeline.closed_page().destinations[0].exported, ItemCount(10));
+    let at = at.lock().unwrap();
+    // A lower bound only: a slow machine makes them later, never earlier.
+    assert!(*at.iter().max().unwrap() - began >= Duration::from_millis(44), "ten at 200 a second, one at once");
 }

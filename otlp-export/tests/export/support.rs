@@ -100,7 +100,6 @@ pub(crate) struct Asking {
 /// A call of an [`Asking`] exporter.
 pub(crate) struct Call {
     pub(crate) names: Vec<String>,
-    pub(crate) deadline: Deadline,
     answer: Sender<Outcome>,
 }
 
@@ -118,9 +117,9 @@ impl Call {
 }
 
 impl Exporter for Asking {
-    fn export(&self, group: &Group, deadline: Deadline) -> Outcome {
+    fn export(&self, group: &Group, _deadline: Deadline) -> Outcome {
         let (answer, answered) = channel();
-        let call = Call { names: names(&group.joined()), deadline, answer };
+        let call = Call { names: names(&group.joined()), answer };
         self.calls.lock().unwrap().send(call).unwrap();
         answered.recv_timeout(LONG).unwrap()
     }
