@@ -30,6 +30,7 @@ use otlp_core::component::{Exporter, Health, Outlet};
 use otlp_core::flow::WhenFull;
 use otlp_core::flow::gate::{GateState, Place, Weight};
 use otlp_core::flow::rate::RateLimit;
+use otlp_core::telemetry::expose::register_gate;
 use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::Registry;
 use otlp_core::{Clock, Deadline, Failure, Group, ItemCount, Reason, Signal, Stopper, shutdown};
@@ -371,6 +372,8 @@ impl Destination {
 }
 
 fn register_gauges(settings: &Settings, queue: &Arc<Queue>) {
+    let gate = format!("{}/{}", settings.id, settings.signal);
+    register_gate(&settings.registry, gate, queue.watch());
     let labels = || vec![("exporter", settings.id.clone()), ("data_type", settings.signal.to_string())];
     for (name, pick) in [
         (names::EXPORTER_QUEUE_SIZE, (|(size, _)| size) as fn((u64, u64)) -> u64),

@@ -100,6 +100,11 @@ impl Queue {
         self.inlet.state()
     }
 
+    /// How it fares, for metrics.
+    pub(crate) fn watch(&self) -> impl Fn() -> GateState + Send + Sync + 'static {
+        self.outlet.watch()
+    }
+
     /// What it holds and can hold, in units of its sizer.
     pub(crate) fn size(&self) -> (u64, u64) {
         let state = self.state();
