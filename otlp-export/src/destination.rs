@@ -250,9 +250,9 @@ impl Destination {
             log::error!("exporter {}: {} threads do not end and are left behind", self.id, workers.running());
             workers.abandon();
         }
-        while let Some(left) = queue.take_oldest() {
+        for left in queue.take_left() {
             let failure = Failure::refused(Reason::SHUTDOWN, "not sent before the deadline of the shutdown");
-            left.item.settle(failure.into());
+            left.settle(failure.into());
         }
     }
 
