@@ -674,3 +674,23 @@ proptest! {
         prop_assert_eq!(dropped(Reason::LOST), ItemCount::ZERO);
     }
 }
+
+#[test]
+fn health_follows_the_last_attempt() {
+    let (exporter, calls) = Asking::new();
+    let destination = Destination::new(settings("a", exporter));
+    let pipeline = Pipeline::new([Arc::clone(&destination)]);
+    assert_eq!(destination.health().state, HealthState::Ok);
+    pipeline.send(AckMode::Queued, 0, 1);
+    calls.recv_timeout(LONG).unwrap().answer(unavailable());
+    let again = calls.recv_timeout(LONG).unwrap();
+    let health = destination.health();
+    assert_eq!((health.state, health.message.as_str()), (HealthState::Unhealthy, "exporter a: busy"));
+    again.answer(Outcome::Delivered);
+    // What the destination will never take is the data's fault.
+    pipeline.send(AckMode::Queued, 1, 1);
+    calls.recv_timeout(LONG).unwrap().answer(rejected());
+    pipeline.shutdown(soon());
+    assert_eq!(destination.health().state, HealthState::Ok);
+    pipeline.closed_page();
+}
