@@ -88,3 +88,26 @@ impl fmt::Debug for Clock {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_simulated_clock_stands_still_until_it_is_moved_and_its_clones_with_it() {
+        let clock = Clock::simulated();
+        let other = clock.clone();
+        let (start, wall) = (clock.now(), clock.wall());
+        assert_eq!((other.now(), other.wall()), (start, wall));
+        clock.advance(Duration::from_millis(1500));
+        assert_eq!(other.now() - start, Duration::from_millis(1500));
+        assert_eq!(other.wall(), wall + Duration::from_millis(1500));
+        assert_eq!(wall, SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600));
+    }
+
+    #[test]
+    #[should_panic(expected = "cannot be advanced")]
+    fn the_system_clock_is_nobodys_to_move() {
+        Clock::system().advance(Duration::from_secs(1));
+    }
+}

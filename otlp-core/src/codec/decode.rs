@@ -86,7 +86,7 @@ pub fn decode_into(
         #[cfg(feature = "zstd")]
         Coding::Zstd => super::zstd::decode(body, &mut output),
         #[cfg(feature = "snappy")]
-        Coding::Snappy | Coding::SnappyFramed => super::snappy::decode(body, &mut output),
+        Coding::Snappy | Coding::SnappyFramed => super::snappy::decode(coding, body, &mut output),
         #[cfg(feature = "lz4")]
         Coding::Lz4 => super::lz4::decode(body, &mut output),
         #[allow(unreachable_patterns, reason = "reachable where a feature is off")]

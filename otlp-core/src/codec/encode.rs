@@ -73,7 +73,7 @@ pub(super) fn total(parts: &[&[u8]]) -> usize {
 }
 
 /// Calls `run` with the parts as one piece: the only part itself, or all of them copied into `scratch`.
-#[cfg(any(feature = "gzip", feature = "snappy"))]
+#[cfg(feature = "snappy")]
 pub(super) fn joined<R>(parts: &[&[u8]], scratch: &mut Vec<u8>, run: impl FnOnce(&[u8]) -> R) -> R {
     /// What is kept for the next body.
     const KEPT_BYTES_MAX: usize = 1 << 20;

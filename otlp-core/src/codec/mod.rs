@@ -4,7 +4,7 @@
 //! |--------------|------------------------------------------------------------------------------------|
 //! | `decode.rs`  | a body back to what it was, bounded after inflating                                |
 //! | `encode.rs`  | a body, or several in a row, compressed                                            |
-//! | `deflate.rs` | gzip, zlib and raw deflate: libdeflate where one shot will do, zlib-rs where not   |
+//! | `deflate.rs` | gzip, zlib and raw deflate, by libdeflate and zlib-rs                              |
 //! | `zstd.rs`    | zstd                                                                               |
 //! | `snappy.rs`  | Snappy, block and framed                                                           |
 //! | `lz4.rs`     | LZ4 frames                                                                         |

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use snap::raw::{Decoder, Encoder};
 
+use super::Coding;
 use super::decode::{DecodeError, Output};
 use super::encode::{joined, total};
 
@@ -24,7 +25,11 @@ struct Kept {
     scratch: Vec<u8>,
 }
 
-pub(super) fn decode(body: &[u8], output: &mut Output<'_>) -> Result<(), DecodeError> {
+pub(super) fn decode(coding: Coding, body: &[u8], output: &mut Output<'_>) -> Result<(), DecodeError> {
+    if body.is_empty() && coding == Coding::SnappyFramed {
+        // A stream has no end mark, and some encoders write nothing at all for an empty body.
+        return Ok(());
+    }
     if body.starts_with(STREAM_IDENTIFIER) {
         return output.read(&mut snap::read::FrameDecoder::new(body), "bad data, or a wrong checksum");
     }

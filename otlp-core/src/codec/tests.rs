@@ -155,6 +155,7 @@ fn bodies_of_all_sizes_and_levels_come_back() {
         for coding in Coding::ALL {
             assert!(plain_decode(coding, &deflated(coding, &parts)) == data, "{coding} {length}");
             assert!(inflate(coding, &deflated(coding, &parts), length).unwrap() == data, "{coding} {length}");
+            assert!(inflate(coding, &plain_encode(coding, &data), length).unwrap() == data, "{coding} {length}");
         }
         for (coding, level) in [(Coding::Gzip, -2), (Coding::Zlib, 9), (Coding::Gzip, -1), (Coding::Zstd, 22)] {
             let mut out = Vec::new();
