@@ -1,4 +1,4 @@
-//! Odd but legal shapes, put into [canonical shape](super::validate) on the wire.
+//! Odd but legal shapes, put into [canonical shape](mod@super::validate) on the wire.
 //!
 //! # What it does
 //!

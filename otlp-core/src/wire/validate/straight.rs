@@ -89,13 +89,26 @@ fn text(bytes: &[u8], at: &mut usize) -> Read<()> {
     if is_utf8(delimited(bytes, at)?) { Ok(()) } else { Err(Fault::Utf8) }
 }
 
-/// A packed list of varints.
+/// A packed list of varints: eight bytes at a time, as long as none in it is longer than four bytes.
+///
+/// Without four continuation bytes in a row in any word no varint has more than six of them, across two words, so none
+/// is too long; and if the last byte ends one, all end.
 #[inline(always)]
 fn packed_varints(list: &[u8]) -> Read<()> {
-    // A list of numbers below 128, the common bucket, is a run of bytes below 0x80.
-    if is_ascii(list) {
-        return Ok(());
-    }
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let four_in_a_row = |word: [u8; 8]| {
+        let high = u64::from_le_bytes(word) & HIGH;
+        high & high >> 8 & high >> 16 & high >> 24
+    };
+    let (words, tail) = list.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..tail.len()].copy_from_slice(tail);
+    let long = words.iter().fold(four_in_a_row(last), |long, word| long | four_in_a_row(*word));
+    if long == 0 && list.last().is_none_or(|last| *last < 0x80) { Ok(()) } else { packed_varints_slow(list) }
+}
+
+#[inline(never)]
+fn packed_varints_slow(list: &[u8]) -> Read<()> {
     let mut at = 0;
     while at < list.len() {
         varint(list, &mut at)?;
@@ -244,7 +257,7 @@ fn resource(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
     let (mut at, mut once) = (0, Once::default());
     while at < bytes.len() {
         match varint(bytes, &mut at)? {
-            0x0a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x0a => attributes(found, bytes, &mut at, 0x0a, depth)?,
             0x10 => {
                 once.see(2);
                 varint(bytes, &mut at)?;
@@ -282,7 +295,7 @@ fn scope(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see((tag >> 3) as u32);
                 text(bytes, &mut at)?;
             }
-            0x1a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x1a => attributes(found, bytes, &mut at, 0x1a, depth)?,
             0x20 => {
                 once.see(4);
                 varint(bytes, &mut at)?;
@@ -295,6 +308,19 @@ fn scope(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
 }
 
 // Attributes and values.
+
+/// A run of attributes, of which the first tag has been read: most of every item.
+#[inline(always)]
+fn attributes(found: &mut Found, bytes: &[u8], at: &mut usize, tag: u8, depth: u32) -> Read<()> {
+    let below = down(depth)?;
+    loop {
+        key_value(found, delimited(bytes, at)?, below)?;
+        if *at == bytes.len() || bytes[*at] != tag {
+            return Ok(());
+        }
+        *at += 1;
+    }
+}
 
 /// An attribute. Nearly all are `0a key 12 { 0a text | 18 int | 10 bool | 21 double }` with lengths below 128.
 #[inline(always)]
@@ -416,7 +442,7 @@ fn key_value_list(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
     let mut at = 0;
     while at < bytes.len() {
         match varint(bytes, &mut at)? {
-            0x0a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x0a => attributes(found, bytes, &mut at, 0x0a, depth)?,
             tag => other(bytes, &mut at, tag, known_to(1), depth)?,
         }
     }
@@ -444,16 +470,6 @@ fn span(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
         }
     }
     while at < bytes.len() {
-        // A run of attributes is most of a span: one test each, and no varint for their tag.
-        while bytes[at] == 0x4a {
-            at += 1;
-            key_value(found, delimited(bytes, &mut at)?, down(depth)?)?;
-            if at == bytes.len() {
-                once.tell(found);
-                found.invalid_ids += u64::from(!(trace_id && span_id));
-                return Ok(());
-            }
-        }
         match varint(bytes, &mut at)? {
             0x0a => {
                 once.see(1);
@@ -479,7 +495,7 @@ fn span(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see((tag >> 3) as u32);
                 take(bytes, &mut at, 8)?;
             }
-            0x4a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x4a => attributes(found, bytes, &mut at, 0x4a, depth)?,
             0x5a => event(found, delimited(bytes, &mut at)?, down(depth)?)?,
             0x6a => link(found, delimited(bytes, &mut at)?, down(depth)?)?,
             0x7a => {
@@ -511,7 +527,7 @@ fn event(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see(2);
                 text(bytes, &mut at)?;
             }
-            0x1a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x1a => attributes(found, bytes, &mut at, 0x1a, depth)?,
             0x20 => {
                 once.see(4);
                 varint(bytes, &mut at)?;
@@ -536,7 +552,7 @@ fn link(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see(3);
                 text(bytes, &mut at)?;
             }
-            0x22 => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x22 => attributes(found, bytes, &mut at, 0x22, depth)?,
             0x28 => {
                 once.see(5);
                 varint(bytes, &mut at)?;
@@ -581,7 +597,7 @@ fn log_record(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
     let (mut trace_id, mut span_id) = (true, true);
     while at < bytes.len() {
         match varint(bytes, &mut at)? {
-            0x32 => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x32 => attributes(found, bytes, &mut at, 0x32, depth)?,
             tag @ (0x09 | 0x59) => {
                 once.see((tag >> 3) as u32);
                 take(bytes, &mut at, 8)?;
@@ -652,7 +668,7 @@ fn metric(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see(ONEOF);
                 points(found, delimited(bytes, &mut at)?, down(depth)?, 1, summary_point)?;
             }
-            0x62 => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x62 => attributes(found, bytes, &mut at, 0x62, depth)?,
             tag => other(bytes, &mut at, tag, KNOWN, depth)?,
         }
     }
@@ -693,7 +709,7 @@ fn number_point(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
     let (mut at, mut once) = (0, Once::default());
     while at < bytes.len() {
         match varint(bytes, &mut at)? {
-            0x3a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x3a => attributes(found, bytes, &mut at, 0x3a, depth)?,
             tag @ (0x11 | 0x19) => {
                 once.see((tag >> 3) as u32);
                 take(bytes, &mut at, 8)?;
@@ -720,7 +736,7 @@ fn histogram_point(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
     let (mut at, mut once) = (0, Once::default());
     while at < bytes.len() {
         match varint(bytes, &mut at)? {
-            0x4a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x4a => attributes(found, bytes, &mut at, 0x4a, depth)?,
             tag @ (0x11 | 0x19 | 0x21 | 0x29 | 0x59 | 0x61) => {
                 once.see((tag >> 3) as u32);
                 take(bytes, &mut at, 8)?;
@@ -750,7 +766,7 @@ fn exponential_point(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
     let (mut at, mut once) = (0, Once::default());
     while at < bytes.len() {
         match varint(bytes, &mut at)? {
-            0x0a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x0a => attributes(found, bytes, &mut at, 0x0a, depth)?,
             tag @ (0x11 | 0x19 | 0x21 | 0x29 | 0x39 | 0x61 | 0x69 | 0x71) => {
                 once.see((tag >> 3) as u32);
                 take(bytes, &mut at, 8)?;
@@ -800,7 +816,7 @@ fn summary_point(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
     let (mut at, mut once) = (0, Once::default());
     while at < bytes.len() {
         match varint(bytes, &mut at)? {
-            0x3a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x3a => attributes(found, bytes, &mut at, 0x3a, depth)?,
             tag @ (0x11 | 0x19 | 0x21 | 0x29) => {
                 once.see((tag >> 3) as u32);
                 take(bytes, &mut at, 8)?;
@@ -850,7 +866,7 @@ fn exemplar(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see((tag >> 3) as u32);
                 delimited(bytes, &mut at)?;
             }
-            0x3a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x3a => attributes(found, bytes, &mut at, 0x3a, depth)?,
             tag => other(bytes, &mut at, tag, KNOWN, depth)?,
         }
     }
