@@ -299,9 +299,9 @@ fn whatever_clients_do_nothing_is_lost_or_left_behind() {
     let clients: Vec<_> = (0..8u64)
         .map(|client| {
             std::thread::spawn(move || {
-                (0..cases / 8).map(|case| one_client(address, client << 32 | case)).fold((0, 0), |sum, (ok, sent)| {
-                    (sum.0 + ok, sum.1 + sent)
-                })
+                (0..cases / 8)
+                    .map(|case| one_client(address, client << 32 | case))
+                    .fold((0, 0), |sum, (ok, sent)| (sum.0 + ok, sum.1 + sent))
             })
         })
         .collect();
@@ -330,7 +330,7 @@ fn one_client(address: std::net::SocketAddr, seed: u64) -> (u64, u64) {
     let (mut stream, mut expected, mut sent) = (Vec::new(), Vec::new(), 0);
     for _ in 0..1 + random.below(6) {
         let items = 1 + random.below(40) as usize;
-        let body = generate::request(Signal::Traces, random.next_u64(), items);
+        let body = generate::request(Signal::Traces, random.bits(), items);
         let bad = random.below(4) == 0;
         let body = if bad { &body[..body.len() - 1] } else { &body[..] };
         match random.below(2) {
