@@ -516,7 +516,9 @@ fn a_body_read_directly_may_run_into_the_next_request() {
     bench.send(&request[..1000]);
     let mut rest = [&request[1000..], &next].concat();
     while let Some(buffer) = bench.session.direct() {
-        let bytes = rest.len().min(buffer.capacity() - buffer.len()).min(30_000);
+        // An allocator may give more room than was asked for.
+        let bytes = rest.len().min(30_000);
+        buffer.reserve(bytes);
         buffer.extend(rest.drain(..bytes));
         bench.session.received(bytes, bench.now);
     }

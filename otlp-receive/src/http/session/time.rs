@@ -21,7 +21,6 @@ impl Session {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let config = &self.service.config;
         let since = |since: Option<Instant>, limit| since.map(|since| since + limit);
-        let held = || self.waiting().any(|waiting| waiting.held.is_some());
         match self.phase {
             Phase::Over => return None,
             Phase::Lingering { until } => return Some(until),
@@ -35,7 +34,7 @@ impl Session {
             since(self.blocked_since, config.write_timeout),
             since(self.gone_since(), HALF_CLOSED_WAIT),
             self.waiting().map(|waiting| waiting.by).next(),
-            self.hold_next.filter(|_| held()),
+            self.hold_next,
         ];
         deadlines.into_iter().flatten().min()
     }
