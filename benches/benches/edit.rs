@@ -63,7 +63,7 @@ fn request() -> Bytes {
                 text("user_agent.original", "Mozilla/5.0 (X11; Linux x86_64) Firefox/133.0"),
                 text("thread.name", format!("worker-{}", index % 16)),
             ],
-            events: if index % 5 == 0 { vec![event] } else { Vec::new() },
+            events: if index.is_multiple_of(5) { vec![event] } else { Vec::new() },
             flags: 0x101,
             ..Default::default()
         }

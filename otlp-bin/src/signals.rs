@@ -33,7 +33,9 @@ impl Signals {
             let mut stopping = false;
             for signal in &mut watched {
                 match signal {
-                    SIGHUP => log::warn!("Received signal from OS: SIGHUP; reloading the configuration is not built yet, nothing changed"),
+                    SIGHUP => log::warn!(
+                        "Received signal from OS: SIGHUP; reloading the configuration is not built yet, nothing changed"
+                    ),
                     _ if stopping => {
                         log::error!("Received signal from OS: {}, the second one; stopping at once", name(signal));
                         // Nothing more can be promised: whoever asked twice does not want to wait for the drain.

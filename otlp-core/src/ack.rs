@@ -36,6 +36,8 @@ pub struct Ack(Option<Arc<Request>>);
 struct Request {
     mode: AckMode,
     withdrawn: AtomicBool,
+    /// Of the pipeline before, which the sender may withdraw.
+    parent: Option<Arc<Request>>,
     state: Mutex<State>,
 }
 
@@ -58,10 +60,22 @@ impl Ack {
 
     /// The first share of a request; `sink` is called once with the worst outcome of all shares.
     pub fn new(mode: AckMode, sink: impl FnOnce(Outcome) + Send + 'static) -> Ack {
+        Ack::request(mode, None, Box::new(sink))
+    }
+
+    /// The first share of what one pipeline hands to the next. The outcome there settles `ticket`, which it has from here;
+    /// what the sender was promised and whether it withdrew are inherited.
+    pub fn chained(ticket: Ticket) -> Ack {
+        let (mode, parent) = (ticket.ack.mode(), ticket.ack.0.clone());
+        Ack::request(mode, parent, Box::new(move |outcome| ticket.settle(outcome)))
+    }
+
+    fn request(mode: AckMode, parent: Option<Arc<Request>>, sink: Sink) -> Ack {
         Ack(Some(Arc::new(Request {
             mode,
             withdrawn: AtomicBool::new(false),
-            state: Mutex::new(State { worst: Outcome::Delivered, sink: Some(Box::new(sink)) }),
+            parent,
+            state: Mutex::new(State { worst: Outcome::Delivered, sink: Some(sink) }),
         })))
     }
 
@@ -104,12 +118,18 @@ impl Ack {
 
     /// Whether the sender has been told to send again, or has gone: then what nobody began to send need not be sent.
     pub fn is_withdrawn(&self) -> bool {
-        self.0.as_ref().is_some_and(|request| request.withdrawn.load(Ordering::Acquire))
+        self.0.as_ref().is_some_and(|request| request.is_withdrawn())
     }
 
     /// The handle by which the receiver takes the request back.
     pub fn withdrawal(&self) -> Withdrawal {
         Withdrawal(self.0.as_ref().map_or_else(Weak::new, Arc::downgrade))
+    }
+}
+
+impl Request {
+    fn is_withdrawn(&self) -> bool {
+        self.withdrawn.load(Ordering::Acquire) || self.parent.as_ref().is_some_and(|parent| parent.is_withdrawn())
     }
 }
 
@@ -214,6 +234,9 @@ impl Ticket {
     /// Enters the items into a pipeline's books: `self.items()` were taken in, of which `left` are left after processors
     /// removed the others. Does nothing but the removal on a ticket that was accepted before.
     pub fn accept(&mut self, ledger: &Arc<Ledger>, left: ItemCount) {
+        // A processor cannot leave more than it was given; books that balance matter more than its mistake.
+        debug_assert!(left <= self.items, "{left} items left of {}", self.items);
+        let left = left.min(self.items);
         match &self.stage {
             Stage::Offered => {
                 ledger.accept(self.items, self.items.saturating_sub(left));
@@ -390,6 +413,32 @@ mod tests {
         ack.settle(Outcome::Delivered);
         assert!(heard.try_recv().is_err());
         withdrawal.withdraw();
+    }
+
+    #[test]
+    fn a_chained_share_settles_the_pipeline_before() {
+        let first = Ledger::new("traces", Signal::Traces, ["forward"]);
+        let second = Ledger::new("traces/2", Signal::Traces, ["a"]);
+        for (mode, exported_first) in [(AckMode::Queued, true), (AckMode::Exported, false)] {
+            let (sink, heard) = heard();
+            let ack = Ack::new(mode, sink);
+            let withdrawal = ack.withdrawal();
+            let mut ticket = Ticket::new(ItemCount(4), ack);
+            ticket.accept(&first, ItemCount(4));
+            let share = ticket.assign().pop().unwrap();
+            let mut next = Ticket::new(ItemCount(4), Ack::chained(share));
+            next.accept(&second, ItemCount(3));
+            let mut held = next.assign().pop().unwrap();
+            held.queued();
+            assert_eq!(heard.try_recv().is_ok(), exported_first, "{mode:?}");
+            assert!(!held.ack().is_withdrawn());
+            withdrawal.withdraw();
+            assert_eq!(held.ack().is_withdrawn(), !exported_first, "{mode:?}");
+            held.settle(Outcome::Delivered);
+            assert_eq!((first.page().balance(), second.page().balance()), (Ok(()), Ok(())));
+        }
+        assert_eq!(first.page().destinations[0].exported, ItemCount(8));
+        assert_eq!(second.page().destinations[0].exported, ItemCount(6));
     }
 
     #[test]

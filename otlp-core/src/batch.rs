@@ -142,6 +142,12 @@ impl Batch {
         &mut self.ticket
     }
 
+    /// Exchanges what is owed for it, where one pipeline hands it to the next. Both tickets stand for as many items.
+    pub fn replace_ticket(&mut self, ticket: Ticket) -> Ticket {
+        debug_assert_eq!(ticket.items(), self.items(), "a ticket stands for the items of its batch");
+        std::mem::replace(&mut self.ticket, ticket)
+    }
+
     /// What it takes of a gate's capacity.
     pub fn weight(&self) -> Weight {
         Weight { requests: 1, items: self.items().get(), bytes: self.size().get() }

@@ -37,6 +37,27 @@ use otlp_core::{Batch, Deadline, Failure, Group};
 use crate::pass::Pass;
 
 /// Processors in the order in which data goes through them.
+///
+/// # Examples
+///
+/// ```
+/// use otlp_core::wire::edit::Value;
+/// use otlp_core::{Batch, ItemCount, Signal};
+/// use otlp_process::attributes::Action;
+/// use otlp_process::chain::{Chain, Stateless};
+/// use otlp_process::resource::{Config, Resource};
+///
+/// let action =
+///     Action { key: "env".into(), action: "insert".into(), value: Some(Value::string("test")), ..Action::default() };
+/// let resource = Resource::new(Config { attributes: vec![action] }).unwrap();
+/// let mut chain = Chain::new(vec![Box::new(Stateless::new(resource))]);
+///
+/// // One log record without anything, of a resource without anything.
+/// let body = bytes::Bytes::from_static(&[0x0a, 4, 0x12, 2, 0x12, 0]);
+/// let groups = chain.process(Batch::trusted(Signal::Logs, ItemCount(1), body)).unwrap();
+/// assert_eq!(groups.len(), 1);
+/// assert!(groups[0].parts()[0].body().windows(4).any(|bytes| bytes == b"test"));
+/// ```
 pub struct Chain {
     prefix: Arc<Prefix>,
     /// The processors whose transforms are the prefix: asked for their health and told of the end, never called.

@@ -100,5 +100,8 @@ pub fn parse_duration(text: &str) -> Option<std::time::Duration> {
 
 /// `a` and `b` joined by `::`.
 fn joined(path: &str, key: &str) -> String {
+    if key.is_empty() {
+        return path.to_owned();
+    }
     if path.is_empty() { key.to_owned() } else { format!("{path}::{key}") }
 }

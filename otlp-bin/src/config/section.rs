@@ -158,6 +158,16 @@ impl Section {
         u64::try_from(self.i64(key)).unwrap_or(0)
     }
 
+    /// A [`Kind::Uint32`]; what does not fit is the nearest that does.
+    pub fn u32(&self, key: &str) -> u32 {
+        u32::try_from(self.u64(key)).unwrap_or(u32::MAX)
+    }
+
+    /// A count; what does not fit is the nearest that does.
+    pub fn usize(&self, key: &str) -> usize {
+        usize::try_from(self.u64(key)).unwrap_or(usize::MAX)
+    }
+
     /// A size in bytes; the same as [`Section::u64`].
     pub fn bytes(&self, key: &str) -> u64 {
         self.u64(key)
@@ -259,12 +269,32 @@ impl Section {
         panic!("{}: the table does not make \"{key}\" {wanted}", self.0.path)
     }
 
-    /// An error about the key (or, with an empty key, the block) that points to its line.
+    /// An error about the key that points to its line: for what a constructor finds later.
+    ///
+    /// `key` may be a path (`sending_queue::batch::min_size`, `actions[0]::key`, `.` in place of `::`) or empty for the
+    /// block itself. Where the path leaves the tables, the place is that of its last part which is in them.
     pub fn error_at(&self, key: &str, message: impl Into<String>) -> Diagnostic {
-        if key.is_empty() {
-            return Diagnostic::error(&self.0.place, self.0.path.clone(), message);
+        let path = key.replace('.', "::");
+        Diagnostic::error(&self.find(&path), super::joined(&self.0.path, &path), message)
+    }
+
+    fn find(&self, path: &str) -> Place {
+        let (first, rest) = path.split_once("::").unwrap_or((path, ""));
+        let (name, at) = match first.strip_suffix(']').and_then(|first| first.split_once('[')) {
+            Some((name, at)) => (name, at.parse().ok()),
+            None => (first, None),
+        };
+        let Some(slot) = self.0.slots.iter().find(|slot| slot.name == name) else { return self.0.place.clone() };
+        let inner = match (&slot.value, at) {
+            (Typed::Block(inner), _) => inner.as_ref(),
+            (Typed::Blocks(items), Some(at)) => items.get::<usize>(at),
+            _ => None,
+        };
+        match inner {
+            Some(inner) if !rest.is_empty() => inner.find(rest),
+            Some(inner) if at.is_some() => inner.0.place.clone(),
+            _ => slot.place.clone(),
         }
-        Diagnostic::error(self.place_of(key), super::joined(&self.0.path, key), message)
     }
 
     /// A warning about the key.

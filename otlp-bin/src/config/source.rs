@@ -171,9 +171,14 @@ impl<'a> Location<'a> {
     }
 }
 
-/// What the source goes by in messages. The text of a `yaml:` source may hold secrets, and its lines are enough.
+/// What the source goes by in messages. The text of a `yaml:` source and the default of a variable may hold secrets,
+/// and their lines are enough.
 fn label(uri: &str, at: usize) -> String {
-    if uri.starts_with("yaml:") { format!("yaml source {}", at + 1) } else { uri.to_owned() }
+    match uri.split_once(":-") {
+        _ if uri.starts_with("yaml:") => format!("yaml source {}", at + 1),
+        Some((name, _)) if uri.starts_with("env:") => name.to_owned(),
+        _ => uri.to_owned(),
+    }
 }
 
 fn read_file(path: &str) -> Result<String, Diagnostic> {

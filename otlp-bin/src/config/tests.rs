@@ -482,6 +482,26 @@ fn our_own_keys_are_read_with_their_defaults() {
 }
 
 #[test]
+fn a_later_error_points_to_its_line() {
+    let text = format!(
+        "{MINIMAL}processors:\n  resource:\n    attributes:\n      - key: a\n        action: upsert\n        value: 1\n"
+    );
+    let loaded = load(&sources(&[&format!("yaml:{text}")], &[], &[])).expect("fine");
+    let section = &loaded.tree.processors[0].section;
+    for (key, shown) in [
+        ("", "yaml source 1:13:3: error: processors::resource: no"),
+        ("attributes", "yaml source 1:14:5: error: processors::resource::attributes: no"),
+        ("attributes[0]", "yaml source 1:15:9: error: processors::resource::attributes[0]: no"),
+        ("attributes[0].value", "yaml source 1:17:9: error: processors::resource::attributes[0]::value: no"),
+        ("attributes[0]::pattern", "yaml source 1:15:9: error: processors::resource::attributes[0]::pattern: no"),
+        ("attributes[7]::pattern", "yaml source 1:14:5: error: processors::resource::attributes[7]::pattern: no"),
+        ("other", "yaml source 1:13:3: error: processors::resource::other: no"),
+    ] {
+        assert_eq!(section.error_at(key, "no").to_string(), shown);
+    }
+}
+
+#[test]
 fn a_limit_cannot_be_switched_off() {
     let more = "receivers: {otlp: {protocols: {http: {read_timeout: 0s, max_request_body_size: -1}, \
                 grpc: {max_recv_msg_size_mib: 0}}}}";

@@ -83,7 +83,12 @@ pub(super) fn resolve(map: &Map, whole: &Place, diagnostics: &mut Vec<Diagnostic
     keys.push("service");
     for entry in map.iter().filter(|entry| !keys.contains(&entry.key.as_str())) {
         let hint = suggestion(&entry.key, keys.iter().copied());
-        let hint = if hint.is_empty() { format!("; expected one of {}", keys.join(", ")) } else { hint };
+        let dotted = entry.key.split_once('.').is_some_and(|(first, _)| keys.contains(&first));
+        let hint = match hint.is_empty() {
+            true if dotted => format!("; keys are joined by \"::\": {}", entry.key.replace('.', "::")),
+            true => format!("; expected one of {}", keys.join(", ")),
+            false => hint,
+        };
         diagnostics.push(Diagnostic::error(&entry.place, entry.key.clone(), format!("unknown key{hint}")));
     }
     if map.is_empty() {

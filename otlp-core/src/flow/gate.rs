@@ -26,6 +26,7 @@ use smallvec::SmallVec;
 use super::rate::{Limiter, RateLimit};
 use super::space::Space;
 use crate::clock::Clock;
+use crate::outcome::{Code, Failure, Reason};
 use crate::shutdown::Deadline;
 
 /// What happens at a full gate.
@@ -153,6 +154,22 @@ pub struct Admitted<T> {
     pub permit: Permit,
 }
 
+impl From<NotTakenCause> for Failure {
+    /// What the sender is told: no room and closed are refusals without a time, a rate is one with the time to come back,
+    /// and what is too large is rejected.
+    fn from(cause: NotTakenCause) -> Failure {
+        match cause {
+            NotTakenCause::Full => Failure::refused(Reason::QUEUE_FULL, "the queue is full"),
+            NotTakenCause::Closed => Failure::refused(Reason::SHUTDOWN, "the pipeline is stopping"),
+            NotTakenCause::RateLimited { retry_after } => Limiter::failure(retry_after),
+            NotTakenCause::TooLarge => {
+                let message = "the batch is larger than the whole queue";
+                Failure::rejected(Code::ResourceExhausted, Reason::TOO_LARGE, message)
+            }
+        }
+    }
+}
+
 /// What a gate holds and how it fares, at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GateState {
@@ -193,6 +210,21 @@ pub fn gate<T: 'static>(capacity: Capacity) -> (GateOutlet<T>, GateInlet<T>) {
 ///
 /// `on_drop` is given every item that is dropped for want of room, one that waited or the one that comes, and settles it.
 /// It runs on the thread that offers, under no lock of the gate's; it is not called where an inlet is dropped.
+///
+/// # Examples
+///
+/// ```
+/// use otlp_core::flow::gate::{Capacity, GateOptions, Weight, WhenFull, gate_with};
+///
+/// let capacity = Capacity { requests: Some(1), ..Capacity::default() };
+/// let options = GateOptions { capacity, when_full: WhenFull::DropOldest, ..GateOptions::default() };
+/// let (outlet, inlet) = gate_with(options, |dropped: &str| assert_eq!(dropped, "first"));
+/// let one = Weight { requests: 1, ..Weight::default() };
+/// outlet.offer("first", one).unwrap();
+/// outlet.offer("second", one).unwrap();
+/// assert_eq!(inlet.try_recv().unwrap().item, "second");
+/// assert_eq!(outlet.state().dropped, 1);
+/// ```
 pub fn gate_with<T: 'static>(
     options: GateOptions,
     on_drop: impl Fn(T) + Send + Sync + 'static,
@@ -306,6 +338,7 @@ impl<T> GateOutlet<T> {
     ///
     /// The item comes back with the reason. The rate is asked last, so nothing is taken from it for a full gate.
     pub fn offer(&self, item: T, weight: Weight) -> Result<(), NotTaken<T>> {
+        let mut rated = false;
         let permit = loop {
             match self.space.try_take(weight, false) {
                 Ok(()) => break Permit { space: Arc::clone(&self.space), weight },
@@ -318,6 +351,11 @@ impl<T> GateOutlet<T> {
                     return Err(NotTaken { item, cause: NotTakenCause::Full });
                 }
                 WhenFull::DropOldest => {
+                    if !rated && let Err(cause) = self.take_rate(weight) {
+                        // Before anything makes way for what would then not be let through.
+                        return Err(NotTaken { item, cause });
+                    }
+                    rated = true;
                     if let Ok(oldest) = self.policy.receiver.try_recv() {
                         // The item goes first: whoever is told of the room must not find both of them.
                         self.drop_item(oldest.item);
@@ -330,9 +368,8 @@ impl<T> GateOutlet<T> {
             self.drop_item(item);
             return Ok(());
         };
-        if let Some(Err(retry_after)) = self.policy.limiter.as_ref().map(|limiter| limiter.try_take(weight)) {
-            self.space.count_rate_limited();
-            return Err(NotTaken { item, cause: NotTakenCause::RateLimited { retry_after } });
+        if !rated && let Err(cause) = self.take_rate(weight) {
+            return Err(NotTaken { item, cause });
         }
         self.hand_over(item, permit)
     }
@@ -364,6 +401,14 @@ impl<T> GateOutlet<T> {
             self.space.pause(deadline.remaining(now).map_or(retry_after, |left| left.min(retry_after)));
         }
         self.hand_over(item, permit)
+    }
+
+    fn take_rate(&self, weight: Weight) -> Result<(), NotTakenCause> {
+        let Some(limiter) = &self.policy.limiter else { return Ok(()) };
+        limiter.try_take(weight).map_err(|retry_after| {
+            self.space.count_rate_limited();
+            NotTakenCause::RateLimited { retry_after }
+        })
     }
 
     fn hand_over(&self, item: T, permit: Permit) -> Result<(), NotTaken<T>> {

@@ -4,11 +4,11 @@
 //!
 //! # Place in the pipeline
 //!
-//! Under everything that looks at items: views, [`retain`](super::retain), [`split`](super::split).
+//! Under everything that looks at items: views, [`retain`](mod@super::retain), [`split`](mod@super::split).
 //!
 //! # Limits
 //!
-//! For bodies in [canonical shape](super::validate). Others never panic; a walk ends at the first fault, and a resource
+//! For bodies in [canonical shape](mod@super::validate). Others never panic; a walk ends at the first fault, and a resource
 //! or scope that stands behind its items is not seen.
 
 use std::convert::Infallible;

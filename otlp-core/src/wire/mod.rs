@@ -15,6 +15,8 @@
 //! | `rebuild.rs`   | requests made of the items of another: under the next two            |
 //! | `retain.rs`    | items taken out                                                      |
 //! | `split.rs`     | batches and groups made smaller, by items and by bytes               |
+//! | `view/`        | zero-copy views of every message                                     |
+//! | `edit/`        | attributes changed in place                                          |
 
 pub mod check;
 pub mod edit;

@@ -32,7 +32,7 @@ pub struct Retained {
 
 /// Keeps the items for which `keep` says so.
 ///
-/// The body must be in [canonical shape](super::validate), as that of every batch is.
+/// The body must be in [canonical shape](mod@super::validate), as that of every batch is.
 ///
 /// # Examples
 ///

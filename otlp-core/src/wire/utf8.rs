@@ -1,20 +1,22 @@
 //! UTF-8 tests that cost little for the short ASCII strings that telemetry is made of.
 //!
-//! `str::from_utf8` on each string costs more than all other validation together; eight bytes at a time with an
-//! overlapping tail take a fifth of that, and only what is not ASCII is decoded.
+//! `str::from_utf8` on each string costs more than all other validation together; sixteen bytes at a time with
+//! an overlapping tail take a fifth of that, and only what is not ASCII is decoded.
 
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
 /// Whether all bytes are below 0x80.
 #[inline(always)]
 pub fn is_ascii(bytes: &[u8]) -> bool {
-    if let Some(last) = bytes.last_chunk::<8>() {
-        let mut all = u64::from_le_bytes(*last);
-        let (words, _) = bytes.as_chunks::<8>();
-        for word in words {
-            all |= u64::from_le_bytes(*word);
+    if let Some(last) = bytes.last_chunk::<16>() {
+        let mut all = u128::from_le_bytes(*last);
+        let (blocks, _) = bytes.as_chunks::<16>();
+        for block in blocks {
+            all |= u128::from_le_bytes(*block);
         }
-        all & HIGH == 0
+        (all as u64 | (all >> 64) as u64) & HIGH == 0
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        (u64::from_le_bytes(*first) | u64::from_le_bytes(*last)) & HIGH == 0
     } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
         (u32::from_le_bytes(*first) | u32::from_le_bytes(*last)) & HIGH as u32 == 0
     } else {

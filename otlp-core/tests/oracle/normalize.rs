@@ -6,13 +6,13 @@ use crate::support::{Typed, cases, sample};
 
 /// Unknown fields with the path that leads to them, and whether a member of a oneof was overwritten somewhere.
 #[derive(Default)]
-struct Unknown {
-    found: Vec<(Vec<u32>, Vec<u8>)>,
+pub(crate) struct Unknown {
+    pub(crate) found: Vec<(Vec<u32>, Vec<u8>)>,
     lossy: bool,
 }
 
 impl Unknown {
-    fn of(message: Message, body: &[u8]) -> Unknown {
+    pub(crate) fn of(message: Message, body: &[u8]) -> Unknown {
         let mut unknown = Unknown::default();
         unknown.collect(message, &[], body);
         unknown.found.sort();

@@ -40,7 +40,7 @@ struct Sink {
 
 impl Sink {
     fn new(items: Option<u64>) -> Sink {
-        let (outlet, inlet) = gate(Capacity { requests: Some(1000), items, bytes: None });
+        let (outlet, inlet) = gate(Capacity { requests: Some(4000), items, bytes: None });
         Sink {
             clock: Clock::simulated(),
             ledger: Ledger::new("traces", Signal::Traces, ["a"]),
@@ -341,7 +341,7 @@ fn a_wrong_key_is_named() {
         ("send_batch_max_size", Config { send_batch_max_size: 8191, ..Config::default() }),
         ("metadata_keys", keys(&["tenant", "b", "Tenant"])),
     ] {
-        assert_eq!(config.check().err().map_or(String::new(), |error| error.key), key, "{config:?}");
+        assert_eq!(config.check().err().map_or_else(String::new, |error| error.key), key, "{config:?}");
     }
 }
 

@@ -64,8 +64,8 @@ pub use memory::{ReadResident, default_budget, resident, total};
 
 use crate::error::ConfigError;
 
-/// The memory_limiter processor.
-#[derive(Debug)]
+/// The memory_limiter processor. Clones share one check of the memory: one for each id, in whatever pipelines it stands.
+#[derive(Clone, Debug)]
 pub struct MemoryLimiter(Arc<Shared>);
 
 struct Shared {

@@ -181,7 +181,7 @@ fn a_wrong_key_is_named() {
             },
         ),
     ] {
-        let found = config.check().err().map_or(String::new(), |error| error.key);
+        let found = config.check().err().map_or_else(String::new, |error| error.key);
         assert_eq!(found, key, "{config:?}");
     }
 }

@@ -110,7 +110,9 @@ impl Processing {
             return None;
         }
         self.way.waiting = waiting;
-        self.guarded("ticking", |chain, way| chain.tick(way)).flatten()
+        // Whoever panicked will be asked again soon: others may hold what is due.
+        let again = self.way.clock.now() + Duration::from_secs(1);
+        self.guarded("ticking", |chain, way| chain.tick(way)).unwrap_or(Some(again))
     }
 
     /// Lets go of all that the processors hold.

@@ -7,6 +7,8 @@
 //! In every function `depth` says how many more levels may open below the message, as prost counts them: at zero not
 //! even an unknown scalar is taken.
 
+mod metrics;
+
 use crate::signal::Signal;
 use crate::unit::ItemCount;
 use crate::wire::reader::{
@@ -21,7 +23,7 @@ pub(super) fn validate(signal: Signal, bytes: &[u8], depth: u32) -> Read<Checked
     let mut found = Found::default();
     match signal {
         Signal::Traces => request(&mut found, bytes, depth, span)?,
-        Signal::Metrics => request(&mut found, bytes, depth, metric)?,
+        Signal::Metrics => request(&mut found, bytes, depth, metrics::metric)?,
         Signal::Logs => request(&mut found, bytes, depth, log_record)?,
     }
     Ok(Checked {
@@ -87,25 +89,6 @@ fn take(bytes: &[u8], at: &mut usize, count: usize) -> Read<()> {
 #[inline(always)]
 fn text(bytes: &[u8], at: &mut usize) -> Read<()> {
     if is_utf8(delimited(bytes, at)?) { Ok(()) } else { Err(Fault::Utf8) }
-}
-
-/// A packed list of varints.
-#[inline(always)]
-fn packed_varints(list: &[u8]) -> Read<()> {
-    // A list of numbers below 128, the common bucket, is a run of bytes below 0x80.
-    if is_ascii(list) {
-        return Ok(());
-    }
-    let mut at = 0;
-    while at < list.len() {
-        varint(list, &mut at)?;
-    }
-    Ok(())
-}
-
-#[inline(always)]
-fn packed_fixed64(list: &[u8]) -> Read<()> {
-    if list.len().is_multiple_of(8) { Ok(()) } else { Err(Fault::Truncated) }
 }
 
 /// A field that none of the message's own tags matched: known with a wrong wire type, or unknown.
@@ -244,7 +227,7 @@ fn resource(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
     let (mut at, mut once) = (0, Once::default());
     while at < bytes.len() {
         match varint(bytes, &mut at)? {
-            0x0a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x0a => attributes(found, bytes, &mut at, 0x0a, depth)?,
             0x10 => {
                 once.see(2);
                 varint(bytes, &mut at)?;
@@ -282,7 +265,7 @@ fn scope(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see((tag >> 3) as u32);
                 text(bytes, &mut at)?;
             }
-            0x1a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x1a => attributes(found, bytes, &mut at, 0x1a, depth)?,
             0x20 => {
                 once.see(4);
                 varint(bytes, &mut at)?;
@@ -295,6 +278,19 @@ fn scope(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
 }
 
 // Attributes and values.
+
+/// A run of attributes, of which the first tag has been read: most of every item.
+#[inline(always)]
+fn attributes(found: &mut Found, bytes: &[u8], at: &mut usize, tag: u8, depth: u32) -> Read<()> {
+    let below = down(depth)?;
+    loop {
+        key_value(found, delimited(bytes, at)?, below)?;
+        if *at == bytes.len() || bytes[*at] != tag {
+            return Ok(());
+        }
+        *at += 1;
+    }
+}
 
 /// An attribute. Nearly all are `0a key 12 { 0a text | 18 int | 10 bool | 21 double }` with lengths below 128.
 #[inline(always)]
@@ -416,7 +412,7 @@ fn key_value_list(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
     let mut at = 0;
     while at < bytes.len() {
         match varint(bytes, &mut at)? {
-            0x0a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x0a => attributes(found, bytes, &mut at, 0x0a, depth)?,
             tag => other(bytes, &mut at, tag, known_to(1), depth)?,
         }
     }
@@ -444,16 +440,6 @@ fn span(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
         }
     }
     while at < bytes.len() {
-        // A run of attributes is most of a span: one test each, and no varint for their tag.
-        while bytes[at] == 0x4a {
-            at += 1;
-            key_value(found, delimited(bytes, &mut at)?, down(depth)?)?;
-            if at == bytes.len() {
-                once.tell(found);
-                found.invalid_ids += u64::from(!(trace_id && span_id));
-                return Ok(());
-            }
-        }
         match varint(bytes, &mut at)? {
             0x0a => {
                 once.see(1);
@@ -479,7 +465,7 @@ fn span(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see((tag >> 3) as u32);
                 take(bytes, &mut at, 8)?;
             }
-            0x4a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x4a => attributes(found, bytes, &mut at, 0x4a, depth)?,
             0x5a => event(found, delimited(bytes, &mut at)?, down(depth)?)?,
             0x6a => link(found, delimited(bytes, &mut at)?, down(depth)?)?,
             0x7a => {
@@ -511,7 +497,7 @@ fn event(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see(2);
                 text(bytes, &mut at)?;
             }
-            0x1a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x1a => attributes(found, bytes, &mut at, 0x1a, depth)?,
             0x20 => {
                 once.see(4);
                 varint(bytes, &mut at)?;
@@ -536,7 +522,7 @@ fn link(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see(3);
                 text(bytes, &mut at)?;
             }
-            0x22 => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x22 => attributes(found, bytes, &mut at, 0x22, depth)?,
             0x28 => {
                 once.see(5);
                 varint(bytes, &mut at)?;
@@ -581,7 +567,7 @@ fn log_record(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
     let (mut trace_id, mut span_id) = (true, true);
     while at < bytes.len() {
         match varint(bytes, &mut at)? {
-            0x32 => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
+            0x32 => attributes(found, bytes, &mut at, 0x32, depth)?,
             tag @ (0x09 | 0x59) => {
                 once.see((tag >> 3) as u32);
                 take(bytes, &mut at, 8)?;
@@ -617,243 +603,5 @@ fn log_record(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
     }
     once.tell(found);
     found.invalid_ids += u64::from(!(trace_id && span_id));
-    Ok(())
-}
-
-// Metrics. The item is the data point.
-
-#[inline(always)]
-fn metric(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
-    const KNOWN: u32 = known(&[1, 2, 3, 5, 7, 9, 10, 11, 12]);
-    let (mut at, mut once) = (0, Once::default());
-    while at < bytes.len() {
-        match varint(bytes, &mut at)? {
-            tag @ (0x0a | 0x12 | 0x1a) => {
-                once.see((tag >> 3) as u32);
-                text(bytes, &mut at)?;
-            }
-            0x2a => {
-                once.see(ONEOF);
-                points(found, delimited(bytes, &mut at)?, down(depth)?, 1, number_point)?;
-            }
-            0x3a => {
-                once.see(ONEOF);
-                points(found, delimited(bytes, &mut at)?, down(depth)?, 3, number_point)?;
-            }
-            0x4a => {
-                once.see(ONEOF);
-                points(found, delimited(bytes, &mut at)?, down(depth)?, 2, histogram_point)?;
-            }
-            0x52 => {
-                once.see(ONEOF);
-                points(found, delimited(bytes, &mut at)?, down(depth)?, 2, exponential_point)?;
-            }
-            0x5a => {
-                once.see(ONEOF);
-                points(found, delimited(bytes, &mut at)?, down(depth)?, 1, summary_point)?;
-            }
-            0x62 => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
-            tag => other(bytes, &mut at, tag, KNOWN, depth)?,
-        }
-    }
-    once.tell(found);
-    Ok(())
-}
-
-/// The data of a metric: points, then temporality and monotonicity up to field `last`.
-#[inline(always)]
-fn points(
-    found: &mut Found,
-    bytes: &[u8],
-    depth: u32,
-    last: u32,
-    point: impl Fn(&mut Found, &[u8], u32) -> Read<()>,
-) -> Read<()> {
-    let (mut at, mut once) = (0, Once::default());
-    while at < bytes.len() {
-        match varint(bytes, &mut at)? {
-            0x0a => {
-                found.items += 1;
-                point(found, delimited(bytes, &mut at)?, down(depth)?)?;
-            }
-            tag @ (0x10 | 0x18) if (tag >> 3) as u32 <= last => {
-                once.see((tag >> 3) as u32);
-                varint(bytes, &mut at)?;
-            }
-            tag => other(bytes, &mut at, tag, known_to(last), depth)?,
-        }
-    }
-    once.tell(found);
-    Ok(())
-}
-
-#[inline(never)]
-fn number_point(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
-    const KNOWN: u32 = known_to(8) & !(1 << 1);
-    let (mut at, mut once) = (0, Once::default());
-    while at < bytes.len() {
-        match varint(bytes, &mut at)? {
-            0x3a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
-            tag @ (0x11 | 0x19) => {
-                once.see((tag >> 3) as u32);
-                take(bytes, &mut at, 8)?;
-            }
-            0x21 | 0x31 => {
-                once.see(ONEOF);
-                take(bytes, &mut at, 8)?;
-            }
-            0x2a => exemplar(found, delimited(bytes, &mut at)?, down(depth)?)?,
-            0x40 => {
-                once.see(8);
-                varint(bytes, &mut at)?;
-            }
-            tag => other(bytes, &mut at, tag, KNOWN, depth)?,
-        }
-    }
-    once.tell(found);
-    Ok(())
-}
-
-#[inline(never)]
-fn histogram_point(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
-    const KNOWN: u32 = known_to(12) & !(1 << 1);
-    let (mut at, mut once) = (0, Once::default());
-    while at < bytes.len() {
-        match varint(bytes, &mut at)? {
-            0x4a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
-            tag @ (0x11 | 0x19 | 0x21 | 0x29 | 0x59 | 0x61) => {
-                once.see((tag >> 3) as u32);
-                take(bytes, &mut at, 8)?;
-            }
-            tag @ (0x32 | 0x3a) => {
-                once.see((tag >> 3) as u32);
-                packed_fixed64(delimited(bytes, &mut at)?)?;
-            }
-            0x31 | 0x39 => {
-                found.odd = true;
-                take(bytes, &mut at, 8)?;
-            }
-            0x42 => exemplar(found, delimited(bytes, &mut at)?, down(depth)?)?,
-            0x50 => {
-                once.see(10);
-                varint(bytes, &mut at)?;
-            }
-            tag => other(bytes, &mut at, tag, KNOWN, depth)?,
-        }
-    }
-    once.tell(found);
-    Ok(())
-}
-
-#[inline(never)]
-fn exponential_point(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
-    let (mut at, mut once) = (0, Once::default());
-    while at < bytes.len() {
-        match varint(bytes, &mut at)? {
-            0x0a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
-            tag @ (0x11 | 0x19 | 0x21 | 0x29 | 0x39 | 0x61 | 0x69 | 0x71) => {
-                once.see((tag >> 3) as u32);
-                take(bytes, &mut at, 8)?;
-            }
-            tag @ (0x30 | 0x50) => {
-                once.see((tag >> 3) as u32);
-                varint(bytes, &mut at)?;
-            }
-            tag @ (0x42 | 0x4a) => {
-                once.see((tag >> 3) as u32);
-                buckets(found, delimited(bytes, &mut at)?, down(depth)?)?;
-            }
-            0x5a => exemplar(found, delimited(bytes, &mut at)?, down(depth)?)?,
-            tag => other(bytes, &mut at, tag, known_to(14), depth)?,
-        }
-    }
-    once.tell(found);
-    Ok(())
-}
-
-fn buckets(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
-    let (mut at, mut once) = (0, Once::default());
-    while at < bytes.len() {
-        match varint(bytes, &mut at)? {
-            0x12 => {
-                once.see(2);
-                packed_varints(delimited(bytes, &mut at)?)?;
-            }
-            0x08 => {
-                once.see(1);
-                varint(bytes, &mut at)?;
-            }
-            0x10 => {
-                found.odd = true;
-                varint(bytes, &mut at)?;
-            }
-            tag => other(bytes, &mut at, tag, known_to(2), depth)?,
-        }
-    }
-    once.tell(found);
-    Ok(())
-}
-
-#[inline(never)]
-fn summary_point(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
-    const KNOWN: u32 = known_to(8) & !(1 << 1);
-    let (mut at, mut once) = (0, Once::default());
-    while at < bytes.len() {
-        match varint(bytes, &mut at)? {
-            0x3a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
-            tag @ (0x11 | 0x19 | 0x21 | 0x29) => {
-                once.see((tag >> 3) as u32);
-                take(bytes, &mut at, 8)?;
-            }
-            0x32 => value_at_quantile(found, delimited(bytes, &mut at)?, down(depth)?)?,
-            0x40 => {
-                once.see(8);
-                varint(bytes, &mut at)?;
-            }
-            tag => other(bytes, &mut at, tag, KNOWN, depth)?,
-        }
-    }
-    once.tell(found);
-    Ok(())
-}
-
-fn value_at_quantile(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
-    let (mut at, mut once) = (0, Once::default());
-    while at < bytes.len() {
-        match varint(bytes, &mut at)? {
-            tag @ (0x09 | 0x11) => {
-                once.see((tag >> 3) as u32);
-                take(bytes, &mut at, 8)?;
-            }
-            tag => other(bytes, &mut at, tag, known_to(2), depth)?,
-        }
-    }
-    once.tell(found);
-    Ok(())
-}
-
-#[inline(never)]
-fn exemplar(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
-    const KNOWN: u32 = known_to(7) & !(1 << 1);
-    let (mut at, mut once) = (0, Once::default());
-    while at < bytes.len() {
-        match varint(bytes, &mut at)? {
-            0x11 => {
-                once.see(2);
-                take(bytes, &mut at, 8)?;
-            }
-            0x19 | 0x31 => {
-                once.see(ONEOF);
-                take(bytes, &mut at, 8)?;
-            }
-            tag @ (0x22 | 0x2a) => {
-                once.see((tag >> 3) as u32);
-                delimited(bytes, &mut at)?;
-            }
-            0x3a => key_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
-            tag => other(bytes, &mut at, tag, KNOWN, depth)?,
-        }
-    }
-    once.tell(found);
     Ok(())
 }

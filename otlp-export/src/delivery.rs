@@ -1,0 +1,349 @@
+//! One group on its way to a destination: attempts, waits, halving, settling.
+//!
+//! The same in a worker's thread and in the thread of a caller that has no queue.
+//!
+//! # On failure
+//!
+//! - What may be tried again is, by `retry_on_failure`; then it is dropped and counted.
+//! - What the destination will never take is rejected and counted. The next group goes on.
+//! - What is too large for it is halved, and each half goes once more, [`HALVINGS_MAX`] times over. A single item that is
+//!   too large is rejected. The same bytes never go twice.
+//! - A panic in an exporter costs the group it was called with.
+//!
+//! # On shutdown
+//!
+//! What waits to be tried again is tried at once, and goes on until the deadline by the same schedule begun anew: what
+//! was acknowledged is owed. What cannot be tried before the deadline is dropped, and counted as that.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use otlp_core::component::{Exporter, Health};
+use otlp_core::flow::rate::Limiter;
+use otlp_core::telemetry::names;
+use otlp_core::telemetry::registry::{Counter, DURATION_BOUNDS, Gauge, Histogram, Registry};
+use otlp_core::thread::catch_panic;
+use otlp_core::wire::{PartLimit, split_group};
+use otlp_core::{Clock, Code, Deadline, Failure, Group, ItemCount, Outcome, Reason, Signal, Stop};
+use parking_lot::Mutex;
+use smallvec::{SmallVec, smallvec};
+
+use crate::retry::{self, Decision, Retry};
+
+/// How many times over a request that is too large is halved.
+const HALVINGS_MAX: u32 = 6;
+
+/// A line about the same trouble is written at most this often.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// When a destination is stopping, and by when it has to be done.
+#[derive(Debug)]
+pub(crate) struct Closing {
+    pub(crate) stop: Stop,
+    deadline: Mutex<Deadline>,
+}
+
+impl Closing {
+    pub(crate) fn new(stop: Stop) -> Closing {
+        Closing { stop, deadline: Mutex::new(Deadline::NEVER) }
+    }
+
+    /// To be set before stop is asked.
+    pub(crate) fn set_deadline(&self, deadline: Deadline) {
+        *self.deadline.lock() = deadline;
+    }
+
+    /// By when all has to be done; never, as long as stop is not asked.
+    pub(crate) fn deadline(&self) -> Deadline {
+        if self.stop.asked() { *self.deadline.lock() } else { Deadline::NEVER }
+    }
+}
+
+/// What it takes to bring a group to a destination.
+pub(crate) struct Delivery {
+    id: String,
+    signal: Signal,
+    exporter: Arc<dyn Exporter>,
+    retry: retry::Config,
+    timeout: Option<Duration>,
+    limiter: Option<Limiter>,
+    closing: Arc<Closing>,
+    clock: Clock,
+    meters: Meters,
+    registry: Registry,
+    trouble: Trouble,
+    partial: LogGate,
+}
+
+struct Meters {
+    sent: Counter,
+    in_flight: Gauge,
+    requests: Counter,
+    duration: Histogram,
+}
+
+impl Delivery {
+    pub(crate) fn new(settings: &crate::Settings, exporter: Arc<dyn Exporter>, closing: Arc<Closing>) -> Delivery {
+        let registry = settings.registry.clone();
+        let (id, signal) = (settings.id.clone(), settings.signal);
+        let label = || vec![("exporter", id.clone())];
+        let typed = || vec![("exporter", id.clone()), ("data_type", signal.to_string())];
+        let meters = Meters {
+            sent: registry.counter(names::EXPORTER_SENT, Some(signal), label()),
+            in_flight: registry.gauge(names::EXPORTER_IN_FLIGHT, None, typed()),
+            requests: registry.counter(names::EXPORTER_REQUESTS, None, typed()),
+            duration: registry.histogram(names::EXPORTER_DURATION, None, typed(), DURATION_BOUNDS),
+        };
+        Delivery {
+            id,
+            signal,
+            exporter,
+            retry: settings.retry.clone(),
+            timeout: settings.timeout.filter(|timeout| !timeout.is_zero()),
+            limiter: settings.rate_limit.clone().map(|limit| Limiter::new(limit, settings.clock.clone())),
+            closing,
+            clock: settings.clock.clone(),
+            meters,
+            registry,
+            trouble: Trouble::default(),
+            partial: LogGate::default(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Brings a group to its end, whatever that is. Blocks.
+    pub(crate) fn deliver(&self, mut group: Group) {
+        group.remove_withdrawn();
+        if group.items().get() == 0 {
+            // OTLP, Empty Telemetry Envelopes: a request without items is not worth sending.
+            return group.settle(Outcome::Delivered);
+        }
+        self.meters.in_flight.add(1);
+        let mut todo: SmallVec<[(Group, u32); 1]> = smallvec![(group, 0)];
+        while let Some((group, halvings)) = todo.pop() {
+            let outcome = self.send(&group);
+            let too_large = matches!(&outcome, Outcome::Failed(failure) if failure.reason == Reason::TOO_LARGE);
+            if !too_large || halvings >= HALVINGS_MAX {
+                self.settle(group, outcome);
+                continue;
+            }
+            // A single item stays whole and is rejected.
+            let half = group.items().get().div_ceil(2);
+            let halves = split_group(group, PartLimit::items(ItemCount(half)));
+            if let [only] = halves.as_slice() {
+                debug_assert!(only.items() <= ItemCount(1), "what holds several items can be halved");
+                halves.into_iter().for_each(|group| self.settle(group, outcome.clone()));
+                continue;
+            }
+            log::warn!("exporter {}: too large for the destination, sent again in two halves", self.id);
+            todo.extend(halves.into_iter().rev().map(|half| (half, halvings + 1)));
+        }
+        self.meters.in_flight.sub(1);
+    }
+
+    /// Attempts until it is taken or given up.
+    fn send(&self, group: &Group) -> Outcome {
+        let mut retry = Retry::new(&self.retry, self.clock.now(), retry::seed());
+        let mut stopping = self.closing.stop.asked();
+        if self.closing.deadline().passed(self.clock.now()) {
+            return Failure::refused(Reason::SHUTDOWN, "not sent before the deadline of the shutdown").into();
+        }
+        loop {
+            if let Err(failure) = self.wait_for_rate(group) {
+                return failure.into();
+            }
+            let failure = match self.attempt(group) {
+                Outcome::Failed(failure) => failure,
+                taken => return taken,
+            };
+            let now = self.clock.now();
+            let pause = match retry.next(now, &failure) {
+                Decision::GiveUp(why) => return why.outcome(failure, retry.attempts()).into(),
+                Decision::Wait(pause) => pause,
+            };
+            self.trouble.log(now, || {
+                log::info!(
+                    "Exporting failed. Will retry the request after interval. exporter={} interval={:.3}s error={}",
+                    self.id,
+                    pause.as_secs_f64(),
+                    failure.message
+                );
+            });
+            if !stopping {
+                stopping = self.closing.stop.wait(pause);
+                if stopping {
+                    retry = Retry::new(&self.retry, self.clock.now(), retry::seed());
+                    if self.closing.deadline().passed(self.clock.now()) {
+                        return retry::stopped(failure).into();
+                    }
+                }
+            } else if self.closing.deadline().remaining(now).is_some_and(|left| left <= pause) {
+                return retry::stopped(failure).into();
+            } else {
+                std::thread::sleep(pause);
+            }
+        }
+    }
+
+    /// Waits until the configured rate lets a group through; retries count like first attempts.
+    fn wait_for_rate(&self, group: &Group) -> Result<(), Failure> {
+        let Some(limiter) = &self.limiter else { return Ok(()) };
+        while let Err(wait) = limiter.try_take(group.weight()) {
+            let left = self.closing.deadline().remaining(self.clock.now());
+            if left.is_some_and(|left| left <= wait) {
+                return Err(Failure::refused(Reason::SHUTDOWN, "the rate limit let it wait until the shutdown"));
+            }
+            if self.closing.stop.asked() {
+                std::thread::sleep(wait);
+            } else {
+                self.closing.stop.wait(wait);
+            }
+        }
+        Ok(())
+    }
+
+    /// One attempt.
+    fn attempt(&self, group: &Group) -> Outcome {
+        let began = self.clock.now();
+        let deadline = self.timeout.map_or(Deadline::NEVER, |timeout| Deadline::after(began, timeout));
+        let deadline = deadline.min(self.closing.deadline());
+        self.meters.requests.increment();
+        let outcome = catch_panic(|| self.exporter.export(group, deadline)).unwrap_or_else(|panic| {
+            let message = format!("exporter {} panicked: {panic}", self.id);
+            log::error!("{message}; {} {} are lost", group.items(), self.signal.items_name());
+            Failure::rejected(Code::Internal, Reason::PANIC, message).into()
+        });
+        let ended = self.clock.now();
+        self.meters.duration.record_duration(ended.saturating_duration_since(began));
+        match &outcome {
+            Outcome::Failed(failure) => {
+                let labels = vec![
+                    ("exporter", self.id.clone()),
+                    ("data_type", self.signal.to_string()),
+                    ("reason", failure.reason.to_string()),
+                ];
+                self.registry.counter(names::EXPORTER_FAILURES, None, labels).increment();
+                self.trouble.begin(failure);
+            }
+            Outcome::Delivered | Outcome::Partial { .. } => self.trouble.end(&self.id),
+        }
+        outcome
+    }
+
+    fn settle(&self, group: Group, outcome: Outcome) {
+        let items = group.items().get();
+        match &outcome {
+            Outcome::Delivered => self.meters.sent.add(items),
+            Outcome::Partial { rejected, message } => {
+                let rejected = rejected.get().min(items);
+                self.meters.sent.add(items - rejected);
+                if rejected > 0 {
+                    self.send_failed().add(rejected);
+                }
+                self.partial.log(self.clock.now(), || {
+                    log::warn!(
+                        "Partial success response. exporter={} dropped_{}={rejected} message={message}",
+                        self.id,
+                        self.signal.metric_suffix()
+                    );
+                });
+            }
+            Outcome::Failed(failure) => {
+                self.send_failed().add(items);
+                self.trouble.log_lost(self.clock.now(), || {
+                    log::error!(
+                        "Exporting failed. Dropping data. exporter={} reason={} dropped_items={items} error={}",
+                        self.id,
+                        failure.reason,
+                        failure.message
+                    );
+                });
+            }
+        }
+        group.settle(outcome);
+    }
+
+    /// Made on the first failure, as the Collector does it: a series that is there says that something failed.
+    fn send_failed(&self) -> Counter {
+        let label = vec![("exporter", self.id.clone())];
+        self.registry.counter(names::EXPORTER_SEND_FAILED, Some(self.signal), label)
+    }
+
+    /// How the destination fares: the exporter's own word, unless the last attempt failed.
+    pub(crate) fn health(&self) -> Health {
+        self.trouble.health(&self.id).unwrap_or_else(|| self.exporter.health())
+    }
+
+    pub(crate) fn exporter(&self) -> &Arc<dyn Exporter> {
+        &self.exporter
+    }
+}
+
+/// What is wrong with a destination, from the first failed attempt to the next that succeeds.
+#[derive(Default)]
+struct Trouble {
+    present: AtomicBool,
+    message: Mutex<String>,
+    retried: LogGate,
+    lost: LogGate,
+}
+
+impl Trouble {
+    fn begin(&self, failure: &Failure) {
+        // What the destination refuses for ever is the data's fault, not the destination's.
+        if failure.is_retryable() || failure.reason == Reason::UNAUTHORIZED {
+            failure.message.as_ref().clone_into(&mut self.message.lock());
+            self.present.store(true, Ordering::Release);
+        }
+    }
+
+    fn end(&self, id: &str) {
+        if self.present.load(Ordering::Acquire) && self.present.swap(false, Ordering::AcqRel) {
+            log::info!("exporter {id} works again");
+        }
+    }
+
+    fn log(&self, now: Instant, line: impl FnOnce()) {
+        self.retried.log(now, line);
+    }
+
+    fn log_lost(&self, now: Instant, line: impl FnOnce()) {
+        self.lost.log(now, line);
+    }
+
+    fn health(&self, id: &str) -> Option<Health> {
+        let failing = self.present.load(Ordering::Acquire);
+        failing.then(|| Health::unhealthy(format!("exporter {id}: {}", self.message.lock())))
+    }
+}
+
+/// Lets a line through once in a while, so that a dead destination does not fill the disk.
+#[derive(Default)]
+pub(crate) struct LogGate(Mutex<Option<(Instant, u64)>>);
+
+impl LogGate {
+    pub(crate) fn log(&self, now: Instant, line: impl FnOnce()) {
+        self.log_every(now, LOG_INTERVAL, line);
+    }
+
+    pub(crate) fn log_every(&self, now: Instant, interval: Duration, line: impl FnOnce()) {
+        let kept = {
+            let mut last = self.0.lock();
+            match &mut *last {
+                Some((at, kept)) if now.saturating_duration_since(*at) < interval => {
+                    *kept += 1;
+                    return;
+                }
+                last => last.replace((now, 0)).map_or(0, |(_, kept)| kept),
+            }
+        };
+        if kept > 0 {
+            log::info!("{kept} lines like the next one were left out");
+        }
+        line();
+    }
+}

@@ -1,0 +1,156 @@
+//! The keys of an `otlp_http` exporter, their defaults, their limits.
+
+use std::fmt;
+use std::time::Duration;
+
+use otlp_core::Signal;
+use otlp_core::codec::Coding;
+
+use super::url::Url;
+use crate::{ConfigError, queue, retry};
+
+/// An `otlp_http` exporter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Base URL: `/v1/traces` and so on are appended, with one slash between. Default empty; one endpoint is needed.
+    pub endpoint: String,
+    /// The whole URL for traces, used as it is. Default empty: made of `endpoint`.
+    pub traces_endpoint: String,
+    /// The whole URL for metrics. Default empty: made of `endpoint`.
+    pub metrics_endpoint: String,
+    /// The whole URL for logs. Default empty: made of `endpoint`.
+    pub logs_endpoint: String,
+    /// How requests are encoded. Default protobuf.
+    pub encoding: Encoding,
+    /// For one attempt, from the connection to the last byte of the answer. Default 30 s; 0 sets no limit.
+    pub timeout: Duration,
+    /// How bodies are compressed. Default gzip. What came in that coding and was not changed leaves as it came.
+    pub compression: Coding,
+    /// How hard. Default 0, the coding's own default; see [`otlp_core::codec::encode`]. Others than gzip, zlib, deflate
+    /// and zstd have none.
+    pub compression_level: i32,
+    /// Sent with every request. `Host` sets the request's host. Values are secret.
+    pub headers: Headers,
+    /// The proxy for every request. Default empty: `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, as Go reads them.
+    pub proxy_url: String,
+    /// Connections kept open when nothing is sent. Default 0, which is 100: as many as there can be with the default
+    /// number of consumers. The Collector keeps 2, so that after every burst of 10 it closes 8.
+    pub max_idle_conns_per_host: usize,
+    /// How long a connection may be kept unused. Default 90 s; 0 sets no limit.
+    pub idle_conn_timeout: Duration,
+    /// A new connection for each request. Default false.
+    pub disable_keep_alives: bool,
+    /// Default empty: `otlpd/` and the version.
+    pub user_agent: String,
+    /// What waits to be sent.
+    pub sending_queue: queue::Config,
+    /// How failures are tried again.
+    pub retry_on_failure: retry::Config,
+}
+
+/// `encoding`: how requests are encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// Protobuf.
+    #[default]
+    Proto,
+    /// ProtoJSON. Not built yet; see [`Config::unbuilt`].
+    Json,
+}
+
+/// Header names and values. The values do not show in its `Debug` form.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Headers(pub Vec<(String, String)>);
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.iter().map(|(name, _)| (name, "[REDACTED]"))).finish()
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            endpoint: String::new(),
+            traces_endpoint: String::new(),
+            metrics_endpoint: String::new(),
+            logs_endpoint: String::new(),
+            encoding: Encoding::Proto,
+            timeout: Duration::from_secs(30),
+            compression: Coding::Gzip,
+            compression_level: 0,
+            headers: Headers::default(),
+            proxy_url: String::new(),
+            max_idle_conns_per_host: 0,
+            idle_conn_timeout: Duration::from_secs(90),
+            disable_keep_alives: false,
+            user_agent: String::new(),
+            sending_queue: queue::Config::default(),
+            retry_on_failure: retry::Config::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// Names the key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let endpoints = [
+            ("endpoint", &self.endpoint),
+            ("traces_endpoint", &self.traces_endpoint),
+            ("metrics_endpoint", &self.metrics_endpoint),
+            ("logs_endpoint", &self.logs_endpoint),
+        ];
+        if endpoints.iter().all(|(_, endpoint)| endpoint.is_empty()) {
+            return Err(ConfigError::new("endpoint", "at least one endpoint must be specified"));
+        }
+        for (key, endpoint) in endpoints.into_iter().chain([("proxy_url", &self.proxy_url)]) {
+            if !endpoint.is_empty() {
+                Url::parse(endpoint).map_err(|error| ConfigError::new(key, error.to_string()))?;
+            }
+        }
+        if !self.compression.has_level(self.compression_level) {
+            return Err(ConfigError::new(
+                "compression_params::level",
+                format!("{} has no level {}", self.compression, self.compression_level),
+            ));
+        }
+        for (name, value) in &self.headers.0 {
+            let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            if name.is_empty() || !name.bytes().all(token) {
+                return Err(ConfigError::new("headers", format!("{name:?} is no header name")));
+            }
+            if value.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+                return Err(ConfigError::new("headers", format!("the value of {name} contains a line break")));
+            }
+        }
+        self.retry_on_failure.check().map_err(|error| error.within("retry_on_failure"))?;
+        self.sending_queue.check().map_err(|error| error.within("sending_queue"))
+    }
+
+    /// The key of something that is asked for and not built yet.
+    pub fn unbuilt(&self) -> Option<&'static str> {
+        (self.encoding == Encoding::Json).then_some("encoding").or(self.sending_queue.unbuilt())
+    }
+
+    /// The URL for a signal.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no endpoint for it, or none that is a URL.
+    pub fn url(&self, signal: Signal) -> Result<String, ConfigError> {
+        let (key, own) = match signal {
+            Signal::Traces => ("traces_endpoint", &self.traces_endpoint),
+            Signal::Metrics => ("metrics_endpoint", &self.metrics_endpoint),
+            Signal::Logs => ("logs_endpoint", &self.logs_endpoint),
+        };
+        match (own.is_empty(), self.endpoint.is_empty()) {
+            (false, _) => Ok(own.clone()),
+            (true, false) => Ok(format!("{}{}", self.endpoint.trim_end_matches('/'), signal.http_path())),
+            (true, true) => Err(ConfigError::new(key, format!("no endpoint for {signal}; set {key} or endpoint"))),
+        }
+    }
+}

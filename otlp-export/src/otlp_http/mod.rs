@@ -1,0 +1,321 @@
+//! `otlp_http`: OTLP over HTTP/1.1, protobuf.
+//!
+//! | file           | purpose                                                            |
+//! |----------------|--------------------------------------------------------------------|
+//! | `config.rs`    | the keys, their defaults, their limits                             |
+//! | `url.rs`       | URLs, as far as they are needed                                    |
+//! | `proxy.rs`     | which proxy a request goes through                                 |
+//! | `answer.rs`    | what an answer means; no socket                                    |
+//! | `read.rs`      | an answer from bytes as they come; no socket                       |
+//! | `transport.rs` | the seam: send parts, read the answer                              |
+//! | `plain.rs`     | our own connections, for http                                      |
+//! | `tls.rs`       | ureq, for https                                                    |
+//! | `resolve.rs`   | names to addresses, remembered for a while                         |
+//!
+//! # What it does
+//!
+//! One POST for each group. What came compressed as it is to leave, and was not changed, leaves as it came; everything
+//! else is compressed here, or goes out in as many pieces as the group has parts.
+//!
+//! # Threads
+//!
+//! None. Whoever calls `export` blocks until the answer, the failure, or the deadline.
+//!
+//! # Limits
+//!
+//! A request of more than 64 MiB, uncompressed, is not sent whole: it fails as too large, and is cut by whoever retries.
+//! Of an answer 64 KiB are read.
+//!
+//! # On failure
+//!
+//! 429, 502, 503 and 504, broken connections and timeouts may be tried again, everything else may not. 307 and 308 are
+//! followed, ten times at most; the secrets among the headers do not follow to another host.
+//!
+//! # On shutdown
+//!
+//! Requests that are open may end until the deadline; then their connections are closed under them.
+//!
+//! # Specification
+//!
+//! OTLP/HTTP: Request, Response, Throttling, All Other Responses, Connection.
+
+mod answer;
+mod config;
+mod plain;
+mod proxy;
+mod read;
+mod resolve;
+mod tls;
+mod transport;
+mod url;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use otlp_core::codec::{Coding, encode};
+use otlp_core::component::{Exporter, Health};
+use otlp_core::telemetry::names;
+use otlp_core::telemetry::registry::{Counter, Registry};
+use otlp_core::{ByteSize, Clock, Code, Deadline, Failure, Group, Outcome, Reason, Signal};
+use parking_lot::{Condvar, Mutex};
+use smallvec::SmallVec;
+
+use crate::ConfigError;
+use answer::Answer;
+pub use config::{Config, Encoding, Headers};
+use plain::Plain;
+use proxy::Proxies;
+use tls::Tls;
+use transport::{Broken, Keeping, Request, Transport};
+use url::Url;
+
+/// What receivers take at most by default (OTLP/HTTP Request).
+const REQUEST_BYTES_MAX: ByteSize = ByteSize::mib(64);
+
+/// Go's limit.
+const REDIRECTS_MAX: u32 = 10;
+
+/// With `max_idle_conns_per_host: 0`.
+const IDLE_MAX_DEFAULT: usize = 100;
+
+/// Sends one signal to one URL.
+///
+/// # Threads
+///
+/// Any number may call it at once; each uses a connection of its own.
+pub struct OtlpHttp {
+    url: Url,
+    headers: Vec<(String, String)>,
+    coding: Coding,
+    level: i32,
+    timeout: Option<Duration>,
+    proxies: Proxies,
+    keeping: Keeping,
+    straight: Plain,
+    proxied: Option<Plain>,
+    tls: OnceLock<Result<Tls, String>>,
+    tls_proxied: OnceLock<Result<Tls, String>>,
+    clock: Clock,
+    bytes: Counter,
+    open: Mutex<usize>,
+    ended: Condvar,
+}
+
+impl OtlpHttp {
+    /// An exporter for one signal. Connects to nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// Where the configuration is wrong, or asks for something that is not built yet; names the key.
+    pub fn new(
+        id: &str,
+        config: &Config,
+        signal: Signal,
+        clock: Clock,
+        registry: &Registry,
+    ) -> Result<OtlpHttp, ConfigError> {
+        config.check()?;
+        if let Some(key) = config.unbuilt() {
+            return Err(ConfigError::new(key, "not built yet"));
+        }
+        let parse = |text: &str| Url::parse(text).map_err(|error| ConfigError::new("endpoint", error.to_string()));
+        let url = parse(&config.url(signal)?)?;
+        let proxies = Proxies::new(&config.proxy_url, |name| std::env::var(name).ok())?;
+        let labels = || vec![("exporter", id.to_owned()), ("data_type", signal.to_string())];
+        let idle_max = match (config.disable_keep_alives, config.max_idle_conns_per_host) {
+            (true, _) => 0,
+            (false, 0) => IDLE_MAX_DEFAULT,
+            (false, some) => some,
+        };
+        let keeping = Keeping {
+            idle_max,
+            idle_timeout: Some(config.idle_conn_timeout).filter(|timeout| !timeout.is_zero()),
+            opened: registry.counter(names::EXPORTER_CONNECTIONS_OPENED, None, labels()),
+            reused: registry.counter(names::EXPORTER_CONNECTIONS_REUSED, None, labels()),
+            names: Arc::default(),
+        };
+        // A proxy that is itself reached by https is ureq's, too.
+        let plain_proxy = proxies.for_http.clone().filter(|proxy| !proxy.https);
+        Ok(OtlpHttp {
+            headers: headers(config, &url),
+            url,
+            coding: config.compression,
+            level: config.compression_level,
+            timeout: Some(config.timeout).filter(|timeout| !timeout.is_zero()),
+            straight: Plain::new(keeping.clone(), None),
+            proxied: plain_proxy.map(|proxy| Plain::new(keeping.clone(), Some(proxy))),
+            tls: OnceLock::new(),
+            tls_proxied: OnceLock::new(),
+            proxies,
+            keeping,
+            clock,
+            bytes: registry.counter(names::EXPORTER_BYTES, None, labels()),
+            open: Mutex::new(0),
+            ended: Condvar::new(),
+        })
+    }
+
+    /// The way to a URL.
+    fn transport(&self, url: &Url) -> Result<&dyn Transport, Failure> {
+        let proxy = self.proxies.for_url(url);
+        if !url.https {
+            match (proxy, &self.proxied) {
+                (None, _) => return Ok(&self.straight),
+                (Some(_), Some(proxied)) => return Ok(proxied),
+                (Some(_), None) => {}
+            }
+        }
+        let slot = if proxy.is_some() { &self.tls_proxied } else { &self.tls };
+        match slot.get_or_init(|| Tls::new(&self.keeping, proxy)) {
+            Ok(tls) => Ok(tls),
+            Err(message) => Err(Failure::refused(Reason::CONNECTION, message.as_str())),
+        }
+    }
+
+    /// Sends a body to where it belongs in the end, redirects followed.
+    fn deliver(&self, body: &[&[u8]], deadline: Deadline) -> Outcome {
+        let (mut url, mut headers) = (self.url.clone(), std::borrow::Cow::Borrowed(&self.headers[..]));
+        for _ in 0..=REDIRECTS_MAX {
+            let answer = match self.exchange(&Request { url: &url, headers: &headers, body }, deadline) {
+                Ok(answer) => answer,
+                Err(failure) => return failure.into(),
+            };
+            // Others than these two turn a POST into a GET, which nobody could mean.
+            let Some(location) = answer.location.as_deref().filter(|_| matches!(answer.status, 307 | 308)) else {
+                return answer.outcome(&url.to_string(), self.clock.wall());
+            };
+            let Ok(next) = url.join(location) else {
+                return answer.outcome(&url.to_string(), self.clock.wall());
+            };
+            if next.host != url.host {
+                // `Host` is the old one's, too.
+                headers.to_mut().retain(|(name, _)| {
+                    !["authorization", "cookie", "host"].contains(&name.to_ascii_lowercase().as_str())
+                });
+            }
+            url = next;
+        }
+        let message = format!("stopped after {REDIRECTS_MAX} redirects, the last to {url}");
+        Failure::rejected(Code::Unknown, Reason::BAD_ANSWER, message).into()
+    }
+
+    /// One request and its answer; once more at once where a kept connection turned out to be closed.
+    fn exchange(&self, request: &Request<'_>, deadline: Deadline) -> Result<Answer, Failure> {
+        let transport = self.transport(request.url)?;
+        let once = |fresh| -> Result<Answer, Broken> {
+            let bytes: usize = request.body.iter().map(|part| part.len()).sum();
+            self.bytes.add(bytes as u64);
+            transport.send(request, fresh, deadline)?.answer(deadline)
+        };
+        let again = |broken: Broken| if broken.stale { once(true) } else { Err(broken) };
+        once(false).or_else(again).map_err(|broken| broken.failure(request.url))
+    }
+}
+
+/// Whether a body that came in that coding may leave in it: not where several things go by one name.
+fn reusable(coding: Coding) -> bool {
+    matches!(coding, Coding::Gzip | Coding::Zstd | Coding::Lz4 | Coding::SnappyFramed)
+}
+
+fn headers(config: &Config, url: &Url) -> Vec<(String, String)> {
+    let agent = match config.user_agent.as_str() {
+        "" => concat!("otlpd/", env!("CARGO_PKG_VERSION")),
+        agent => agent,
+    };
+    let mut headers = vec![
+        ("User-Agent".to_owned(), agent.to_owned()),
+        ("Content-Type".to_owned(), "application/x-protobuf".to_owned()),
+    ];
+    if config.compression != Coding::Identity {
+        headers.push(("Content-Encoding".to_owned(), config.compression.as_str().to_owned()));
+    }
+    if let Some(basic) = url.basic() {
+        headers.push(("Authorization".to_owned(), basic));
+    }
+    for (name, value) in &config.headers.0 {
+        // What frames the request is the transport's.
+        let framing = ["content-length", "transfer-encoding", "connection"];
+        if framing.contains(&name.to_ascii_lowercase().as_str()) {
+            continue;
+        }
+        headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        headers.push((name.clone(), value.clone()));
+    }
+    headers
+}
+
+impl Exporter for OtlpHttp {
+    fn export(&self, group: &Group, deadline: Deadline) -> Outcome {
+        if group.items().get() == 0 {
+            return Outcome::Delivered;
+        }
+        if group.size() > REQUEST_BYTES_MAX {
+            let message = format!("a request of {} is more than {REQUEST_BYTES_MAX}", group.size());
+            return Failure::rejected(Code::ResourceExhausted, Reason::TOO_LARGE, message).into();
+        }
+        let deadline = match self.timeout {
+            Some(timeout) => deadline.min(Deadline::after(self.clock.now(), timeout)),
+            None => deadline,
+        };
+        let _open = Open::new(self);
+        let parts: SmallVec<[&[u8]; 4]> = group.parts().iter().map(|batch| &batch.body()[..]).collect();
+        if self.coding == Coding::Identity {
+            return self.deliver(&parts, deadline);
+        }
+        if let [batch] = group.parts()
+            && let Some(encoded) = batch.encoded()
+            && encoded.coding == self.coding
+            && reusable(self.coding)
+        {
+            return self.deliver(&[&encoded.body[..]], deadline);
+        }
+        let mut body = Vec::new();
+        match encode(self.coding, Some(self.level), &parts, &mut body) {
+            Ok(()) => self.deliver(&[&body], deadline),
+            Err(error) => Failure::rejected(Code::Internal, Reason::UNSUPPORTED, error.to_string()).into(),
+        }
+    }
+
+    fn shutdown(&self, deadline: Deadline) {
+        let mut open = self.open.lock();
+        while *open > 0 {
+            match deadline.remaining(self.clock.now()) {
+                Some(Duration::ZERO) => break,
+                Some(left) => drop(self.ended.wait_for(&mut open, left)),
+                None => self.ended.wait(&mut open),
+            }
+        }
+        drop(open);
+        self.straight.close();
+        self.proxied.iter().for_each(Transport::close);
+        [&self.tls, &self.tls_proxied].into_iter().filter_map(|tls| tls.get()?.as_ref().ok()).for_each(Tls::close);
+    }
+
+    fn health(&self) -> Health {
+        Health::ok()
+    }
+}
+
+/// Counts a request that is open.
+struct Open<'a>(&'a OtlpHttp);
+
+impl<'a> Open<'a> {
+    fn new(exporter: &'a OtlpHttp) -> Open<'a> {
+        *exporter.open.lock() += 1;
+        Open(exporter)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        *self.0.open.lock() -= 1;
+        self.0.ended.notify_all();
+    }
+}
+
+impl fmt::Debug for OtlpHttp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OtlpHttp({}, {})", self.url, self.coding)
+    }
+}

@@ -1,0 +1,54 @@
+//! Names to addresses, remembered for a while.
+//!
+//! The system's resolver blocks and has no deadline, so it is asked as seldom as can be: not for addresses, and once for
+//! a name in [`KEPT`]. Where it fails, what it said before is used again.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// How long an answer of the resolver is used: as long as many servers' records live at least, so that a change of
+/// address is followed soon.
+const KEPT: Duration = Duration::from_secs(30);
+
+/// Names seen at most; a configuration has a handful, redirects may add some.
+const NAMES_MAX: usize = 256;
+
+/// Resolved names of one exporter.
+#[derive(Debug, Default)]
+pub(crate) struct Names(Mutex<HashMap<(String, u16), Known>>);
+
+/// Since when, and what.
+type Known = (Instant, Vec<SocketAddr>);
+
+impl Names {
+    pub(crate) fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        let key = (host.to_owned(), port);
+        let known = self.0.lock().get(&key).cloned();
+        if let Some((at, addresses)) = &known
+            && at.elapsed() < KEPT
+        {
+            return Ok(addresses.clone());
+        }
+        match (host, port).to_socket_addrs().map(Vec::from_iter) {
+            Ok(addresses) if !addresses.is_empty() => {
+                let mut names = self.0.lock();
+                if names.len() >= NAMES_MAX {
+                    names.clear();
+                }
+                names.insert(key, (Instant::now(), addresses.clone()));
+                Ok(addresses)
+            }
+            failed => match known {
+                Some((_, addresses)) => Ok(addresses),
+                None => Err(failed.err().unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such host"))),
+            },
+        }
+    }
+}

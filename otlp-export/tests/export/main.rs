@@ -1,0 +1,8 @@
+//! Destinations, fan-out and the exporters from outside, over real threads and real sockets on the loopback.
+#![allow(clippy::unwrap_used)]
+
+mod debug;
+mod destinations;
+mod http;
+mod server;
+mod support;

@@ -1,0 +1,372 @@
+//! The receiver's threads: each waits in one call for its connections, its inbox and its timers.
+//!
+//! | file            | purpose                                                                     |
+//! |-----------------|-----------------------------------------------------------------------------|
+//! | `poll.rs`       | waiting until a socket is ready; being woken                                |
+//! | `inbox.rs`      | what comes from other threads                                               |
+//! | `timers.rs`     | when connections want to be looked at again                                 |
+//! | `connection.rs` | a socket and its session                                                    |
+//! | `accept.rs`     | the listener, and what it does when the process has no descriptors left     |
+//!
+//! A turn: wait; read from what is ready; take the inbox; do what is due; then flush every connection that was touched,
+//! once, so that all answers of a turn leave in one write.
+
+pub(crate) mod accept;
+mod connection;
+pub(crate) mod inbox;
+pub(crate) mod poll;
+mod timers;
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+use std::{fmt, io};
+
+use otlp_core::{Clock, Deadline};
+use parking_lot::Mutex;
+
+use self::accept::Acceptor;
+use self::connection::Connection;
+use self::inbox::{Inbox, Mailbox, Message};
+use self::poll::{Poller, Ready};
+use self::timers::Timers;
+use crate::http::service::Service;
+
+/// The key under which the listener is registered.
+const LISTENER: u64 = u64::MAX - 1;
+/// The read buffer that all connections of a driver use in turn.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// The part of a driver that other threads see, and that outlives a panic.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) inbox: Arc<Inbox>,
+    /// Counts connections in its upper half, so that no key is used twice.
+    generation: AtomicU64,
+    drain: Mutex<Option<Deadline>>,
+    trouble: Mutex<Option<String>>,
+}
+
+/// What a driver's life is made of, again after a panic.
+pub(crate) struct Driver {
+    /// Its number among `peers`.
+    pub(crate) index: usize,
+    /// All drivers of the receiver.
+    pub(crate) peers: Vec<Arc<Shared>>,
+    /// In one driver only: it deals out connections to all.
+    pub(crate) listener: Option<Arc<TcpListener>>,
+    pub(crate) service: Arc<Service>,
+    pub(crate) clock: Clock,
+}
+
+/// A driver's life: what is lost, with its connections, when it ends by a panic.
+struct Life {
+    index: usize,
+    shared: Arc<Shared>,
+    service: Arc<Service>,
+    clock: Clock,
+    acceptor: Option<Acceptor>,
+    poller: poll::System,
+    connections: Slab,
+    timers: Timers,
+    touched: Vec<u64>,
+    buffer: Vec<u8>,
+    now: Instant,
+    /// Once it is stopping: the deadline.
+    draining: Option<Deadline>,
+}
+
+impl Shared {
+    pub(crate) fn new() -> io::Result<Shared> {
+        Ok(Shared {
+            inbox: Arc::new(Inbox::new(poll::waker()?)),
+            generation: AtomicU64::new(0),
+            drain: Mutex::new(None),
+            trouble: Mutex::new(None),
+        })
+    }
+
+    /// Asks the driver to answer what is open until the deadline, and to end.
+    pub(crate) fn drain(&self, deadline: Deadline) {
+        *self.drain.lock() = Some(deadline);
+        self.inbox.post(Message::Drain);
+    }
+
+    /// What is wrong with it, if anything.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone()
+    }
+
+    pub(crate) fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock() = trouble;
+    }
+}
+
+impl Driver {
+    /// Runs until it is drained.
+    ///
+    /// # Panics
+    ///
+    /// Where the system does not let it wait for its sockets: then its supervisor begins another life after a pause.
+    pub(crate) fn live(self) {
+        let index = self.index;
+        if let Err(error) = Life::begin(self).and_then(|mut life| life.run()) {
+            panic!("rx-{index} cannot wait for its sockets: {error}");
+        }
+    }
+}
+
+impl Life {
+    fn begin(driver: Driver) -> io::Result<Life> {
+        let Driver { index, peers, listener, service, clock } = driver;
+        let shared = Arc::clone(&peers[index]);
+        let mut poller = poll::new()?;
+        poller.add_waker(shared.inbox.waker())?;
+        let limit = service.config.max_connections;
+        let mut acceptor = listener.map(|listener| Acceptor::new(listener, peers, limit));
+        if let Some(acceptor) = &mut acceptor {
+            acceptor.register(&mut poller, LISTENER)?;
+        }
+        Ok(Life {
+            index,
+            acceptor,
+            poller,
+            connections: Slab::default(),
+            timers: Timers::default(),
+            touched: Vec::new(),
+            buffer: Vec::with_capacity(BUFFER_BYTES),
+            now: clock.now(),
+            draining: None,
+            shared,
+            service,
+            clock,
+        })
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        let mut ready = Vec::new();
+        // A deadline may have been set in the life before.
+        self.check_drain();
+        loop {
+            ready.clear();
+            if self.shared.inbox.sleep() {
+                let timeout = self.next().map(|at| at.saturating_duration_since(self.clock.now()));
+                self.poller.wait(timeout, &mut ready)?;
+                self.shared.inbox.awake();
+            }
+            self.now = self.clock.now();
+            for &event in &ready {
+                self.ready(event);
+            }
+            while let Some(message) = self.shared.inbox.take() {
+                self.message(message);
+            }
+            self.on_time();
+            self.flush();
+            if self.finish() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// When it has to wake at the latest.
+    fn next(&self) -> Option<Instant> {
+        let drain = self.draining.and_then(Deadline::instant);
+        let resume = self.acceptor.as_ref().and_then(Acceptor::resume_at);
+        [self.timers.next(), drain, resume].into_iter().flatten().min()
+    }
+
+    fn ready(&mut self, ready: Ready) {
+        if ready.key == LISTENER {
+            return self.accept();
+        }
+        if let Some(connection) = self.connections.get(ready.key) {
+            connection.ready(ready, &mut self.buffer, self.now);
+            self.touch(ready.key);
+        }
+    }
+
+    fn accept(&mut self) {
+        let Some(acceptor) = &mut self.acceptor else { return };
+        let open = self.service.metrics.connections.get();
+        let own = acceptor.accept(&mut self.poller, LISTENER, self.index, open, self.now, &self.shared);
+        for (stream, peer) in own {
+            self.add(stream, peer);
+        }
+    }
+
+    fn add(&mut self, stream: TcpStream, peer: SocketAddr) {
+        if self.draining.is_some() {
+            return;
+        }
+        let service = Arc::clone(&self.service);
+        let key = self.connections.next_key(&self.shared.generation);
+        let mailbox = Mailbox::new(Arc::clone(&self.shared.inbox), key);
+        // A socket that fails here was closed by its peer already.
+        let Ok(connection) = Connection::new(stream, peer, &service, mailbox, self.now) else { return };
+        if let Err(error) = self.poller.add(connection.fd(), key, connection.interest) {
+            log::warn!("cannot watch the connection of {peer}: {error}");
+            return;
+        }
+        self.connections.insert(key, connection);
+        service.metrics.connections.add(1);
+        service.metrics.connections_opened.increment();
+        // Its first request has mostly arrived already.
+        if let Some(connection) = self.connections.get(key) {
+            connection.read(&mut self.buffer, self.now);
+        }
+        self.touch(key);
+    }
+
+    fn message(&mut self, message: Message) {
+        match message {
+            Message::Connection(stream, peer) => self.add(stream, peer),
+            Message::Answered { connection: key, request, outcome } => {
+                if let Some(connection) = self.connections.get(key) {
+                    connection.answered(request, outcome, self.now);
+                    self.touch(key);
+                }
+            }
+            Message::Drain => self.check_drain(),
+        }
+    }
+
+    fn on_time(&mut self) {
+        while let Some((at, key)) = self.timers.take(self.now) {
+            let Some(connection) = self.connections.get(key) else { continue };
+            if Timers::came_up(&mut connection.entry, at) {
+                connection.on_time(self.now);
+                self.touch(key);
+            }
+        }
+        if let Some(acceptor) = &mut self.acceptor {
+            acceptor.resume(&mut self.poller, LISTENER, self.now, &self.shared);
+        }
+    }
+
+    fn check_drain(&mut self) {
+        let asked = *self.shared.drain.lock();
+        if self.draining.is_some() || asked.is_none() {
+            return;
+        }
+        self.draining = asked;
+        if let Some(acceptor) = self.acceptor.take() {
+            acceptor.close(&mut self.poller, LISTENER);
+        }
+        for key in self.connections.keys() {
+            if let Some(connection) = self.connections.get(key) {
+                connection.drain(&mut self.buffer, self.now);
+                self.touch(key);
+            }
+        }
+    }
+
+    /// Whether it is stopping and all is answered, or the deadline came: then what is open is answered "come again".
+    fn finish(&mut self) -> bool {
+        let Some(deadline) = self.draining else { return false };
+        if self.connections.len > 0 && deadline.passed(self.now) {
+            for key in self.connections.keys() {
+                if let Some(connection) = self.connections.get(key) {
+                    connection.give_up(self.now, || self.clock.wall());
+                    connection.flush(self.now, || self.clock.wall());
+                }
+                self.remove(key);
+            }
+        }
+        self.connections.len == 0
+    }
+
+    fn touch(&mut self, key: u64) {
+        if let Some(connection) = self.connections.get(key)
+            && !std::mem::replace(&mut connection.touched, true)
+        {
+            self.touched.push(key);
+        }
+    }
+
+    fn flush(&mut self) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for key in touched.drain(..) {
+            let Some(connection) = self.connections.get(key) else { continue };
+            connection.touched = false;
+            let mut open = connection.flush(self.now, || self.clock.wall());
+            let wanted = connection.wanted();
+            if open && wanted != connection.interest {
+                connection.interest = wanted;
+                open = self.poller.modify(connection.fd(), key, wanted).is_ok();
+            }
+            if open {
+                let deadline = connection.deadline();
+                self.timers.set(key, &mut connection.entry, deadline);
+            } else {
+                self.remove(key);
+            }
+        }
+        self.touched = touched;
+    }
+
+    fn remove(&mut self, key: u64) {
+        if let Some(connection) = self.connections.remove(key) {
+            self.poller.remove(connection.fd(), key);
+            self.service.metrics.connections.sub(1);
+        }
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.service.metrics.connections.sub(self.connections.len as u64);
+    }
+}
+
+/// Connections by a key that is never used twice: the upper half counts, the lower half is the place.
+#[derive(Default)]
+struct Slab {
+    entries: Vec<Option<(u64, Connection)>>,
+    free: Vec<usize>,
+    len: usize,
+}
+
+impl Slab {
+    /// A key for the next connection.
+    fn next_key(&self, generation: &AtomicU64) -> u64 {
+        let place = self.free.last().copied().unwrap_or(self.entries.len());
+        generation.fetch_add(1 << 32, Ordering::Relaxed) | place as u64
+    }
+
+    fn insert(&mut self, key: u64, connection: Connection) {
+        let place = self.free.pop().unwrap_or(self.entries.len());
+        debug_assert_eq!(place, key as u32 as usize, "the key is that of the next place");
+        if place == self.entries.len() {
+            self.entries.push(None);
+        }
+        self.entries[place] = Some((key, connection));
+        self.len += 1;
+    }
+
+    fn get(&mut self, key: u64) -> Option<&mut Connection> {
+        match self.entries.get_mut(key as u32 as usize) {
+            Some(Some((own, connection))) if *own == key => Some(connection),
+            _ => None,
+        }
+    }
+
+    fn remove(&mut self, key: u64) -> Option<Connection> {
+        let place = key as u32 as usize;
+        let entry = self.entries.get_mut(place)?.take_if(|(own, _)| *own == key)?;
+        self.free.push(place);
+        self.len -= 1;
+        Some(entry.1)
+    }
+
+    fn keys(&self) -> Vec<u64> {
+        self.entries.iter().flatten().map(|(key, _)| *key).collect()
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Driver(rx-{})", self.index)
+    }
+}

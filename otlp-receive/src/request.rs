@@ -1,0 +1,169 @@
+//! A request's headers and its complete body → a [`Batch`]. Shared by every transport.
+
+use std::sync::Arc;
+
+use otlp_core::batch::Encoded;
+use otlp_core::codec::{Coding, DecodeError};
+use otlp_core::wire::Findings;
+use otlp_core::wire::validate::Limits;
+use otlp_core::{Batch, ByteSize, Code, Context, Failure, Reason, Signal};
+
+use crate::admission::{Body, RETRY_AFTER, too_large};
+
+/// How messages are written: that of the request is that of its answer (OTLP/HTTP Response).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    /// `application/x-protobuf`.
+    Protobuf,
+    /// `application/json`.
+    Json,
+}
+
+impl Encoding {
+    /// The encoding that a Content-Type names: in any case, parameters ignored (RFC 9110, section 8.3.1).
+    pub(crate) fn of(content_type: &[u8]) -> Option<Encoding> {
+        let media_type = content_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+        [Encoding::Protobuf, Encoding::Json]
+            .into_iter()
+            .find(|encoding| media_type.eq_ignore_ascii_case(encoding.media_type().as_bytes()))
+    }
+
+    pub(crate) const fn media_type(self) -> &'static str {
+        match self {
+            Encoding::Protobuf => "application/x-protobuf",
+            Encoding::Json => "application/json",
+        }
+    }
+}
+
+/// The content codings that a receiver takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Codings {
+    /// `None`: every body is taken as it is, whatever its Content-Encoding.
+    taken: Option<Vec<Coding>>,
+    names: String,
+}
+
+impl Codings {
+    /// What may stand in the configuration. `""` is a body without a coding.
+    pub(crate) const NAMES: &[&str] = &["", "gzip", "zstd", "zlib", "snappy", "deflate", "lz4"];
+
+    pub(crate) fn new(names: &[String]) -> Codings {
+        let mut taken: Vec<Coding> =
+            names.iter().filter_map(|name| Coding::from_config(name)).filter(|coding| coding.is_built()).collect();
+        if taken.contains(&Coding::Snappy) {
+            taken.push(Coding::SnappyFramed);
+        }
+        let list: Vec<_> = taken.iter().map(|coding| coding.as_str()).collect();
+        Codings { names: list.join(", "), taken: (!names.is_empty()).then_some(taken) }
+    }
+
+    /// The coding that a Content-Encoding names, if it is taken.
+    pub(crate) fn pick(&self, header: Option<&[u8]>) -> Option<Coding> {
+        let Some(taken) = &self.taken else { return Some(Coding::Identity) };
+        let coding = match header {
+            None => Coding::Identity,
+            Some(value) => Coding::from_header(std::str::from_utf8(value).ok()?)?,
+        };
+        taken.contains(&coding).then_some(coding)
+    }
+
+    /// For Accept-Encoding in an answer 415 (RFC 9110, section 12.5.3).
+    pub(crate) fn names(&self) -> &str {
+        &self.names
+    }
+}
+
+/// What a request turned out to be.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// Nobody is told about it yet.
+    pub(crate) batch: Batch,
+    /// What was odd about it.
+    pub(crate) findings: Findings,
+}
+
+/// Inflates and checks a body. The memory it takes goes with the batch, and so does the compressed form, as long as the
+/// bytes are still those.
+///
+/// # Errors
+///
+/// A rejection for what the sender has to mend, a refusal where memory does not suffice.
+pub(crate) fn decode(
+    signal: Signal,
+    coding: Coding,
+    body: Body,
+    context: Arc<Context>,
+    size_max: ByteSize,
+) -> Result<Decoded, Failure> {
+    let (received, mut memory) = body.finish();
+    let (plain, encoded) = if coding == Coding::Identity {
+        (received.into(), None)
+    } else {
+        let compressed = ByteSize::from(received.len());
+        let plain = otlp_core::codec::decode(coding, &received, size_max, &mut |size| {
+            memory.grow_to(compressed + size).map_err(|failure| failure.retry_after(RETRY_AFTER))
+        })
+        .map_err(|error| match error {
+            DecodeError::TooLarge { limit } => too_large(limit),
+            DecodeError::Corrupt { coding, detail } => {
+                Failure::rejected(Code::InvalidArgument, Reason::MALFORMED, format!("not a {coding} body: {detail}"))
+            }
+            DecodeError::Unsupported => {
+                Failure::rejected(Code::InvalidArgument, Reason::UNSUPPORTED, format!("{coding} is not supported"))
+            }
+            DecodeError::Refused(failure) => failure,
+        })?;
+        (bytes::Bytes::from(plain), Some(bytes::Bytes::from(received)))
+    };
+    let (batch, findings) = Batch::check(signal, plain, &Limits::default())
+        .map_err(|malformed| Failure::rejected(Code::InvalidArgument, Reason::MALFORMED, malformed.to_string()))?;
+    let batch = match encoded {
+        Some(body) if !findings.normalized => batch.with_encoded(Encoded { coding, body }),
+        _ => batch,
+    };
+    let held = batch.size() + batch.encoded().map_or(ByteSize::ZERO, |encoded| ByteSize::from(encoded.body.len()));
+    memory.shrink_to(held);
+    Ok(Decoded { batch: batch.with_context(context).with_memory(memory), findings })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types_have_no_case_and_parameters_do_not_matter_http_15_16() {
+        for (value, expected) in [
+            ("application/x-protobuf", Some(Encoding::Protobuf)),
+            ("APPLICATION/X-Protobuf ; x=y", Some(Encoding::Protobuf)),
+            ("application/json; charset=utf-8", Some(Encoding::Json)),
+            ("application/grpc", None),
+            ("text/plain", None),
+            ("", None),
+        ] {
+            assert_eq!(Encoding::of(value.as_bytes()), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn codings_are_taken_as_configured_enc_09_17_18_19() {
+        let of = |names: &[&str]| Codings::new(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        let all = of(Codings::NAMES);
+        for (value, expected) in [
+            (None, Some(Coding::Identity)),
+            (Some("identity"), Some(Coding::Identity)),
+            (Some("GZIP"), Some(Coding::Gzip)),
+            (Some("x-gzip"), Some(Coding::Gzip)),
+            (Some("zstd"), Some(Coding::Zstd)),
+            (Some("x-snappy-framed"), Some(Coding::SnappyFramed)),
+            (Some("br"), None),
+            (Some("gzip, gzip"), None),
+            (Some("\u{fffd}"), None),
+        ] {
+            assert_eq!(all.pick(value.map(str::as_bytes)), expected, "{value:?}");
+        }
+        assert_eq!(of(&["gzip"]).pick(None), None, "plain bodies are left out");
+        assert_eq!(of(&[""]).pick(Some(b"gzip")), None);
+        assert_eq!(of(&[]).pick(Some(b"gzip")), Some(Coding::Identity), "an empty list ignores the header");
+    }
+}
