@@ -62,7 +62,7 @@ impl Default for Limits {
 /// let error = json::decode(Signal::Logs, br#"{"resourceLogs":[{"schemaUrl":7}]}"#, &limits).unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
-///     "cannot decode the JSON at byte 31, in resourceLogs[0].schemaUrl: expected a string"
+///     "cannot decode the JSON at byte 30, in resourceLogs[0].schemaUrl: expected a string"
 /// );
 /// ```
 pub fn decode(signal: Signal, document: &[u8], limits: &Limits) -> Result<Vec<u8>, JsonError> {
