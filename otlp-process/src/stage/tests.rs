@@ -564,7 +564,7 @@ fn what_processors_remove_is_booked_wherever_they_stand() {
     let none: fn(usize) -> bool = |_| false;
     let touchy = || Box::new(Touchy) as Box<dyn Processor>;
     let wire = || Box::new(BatchProcessor::new("batch", Config::default(), &Registry::new()).unwrap());
-    let chains: Vec<(&str, Vec<Box<dyn Processor>>, u64)> = vec![
+    let chains = [
         ("nothing removed", vec![keep(|_| true)], 10),
         ("some, by two in a row", vec![keep(first_half), keep(every_other)], 3),
         ("some, and then the rest", vec![keep(first_half), keep(none)], 0),
