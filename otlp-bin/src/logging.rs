@@ -57,6 +57,10 @@ pub fn install(config: &Config) -> io::Result<()> {
 fn line(encoding: Encoding, time: &str, level: Level, target: &str, message: &str) -> String {
     let level = level.as_str().to_ascii_lowercase();
     match encoding {
+        // What the debug exporter dumps is text of many lines on purpose, for a person.
+        Encoding::Console if target.starts_with("otlp_export::debug") => {
+            format!("{time}\t{level}\t{target}\t{message}")
+        }
         Encoding::Console => format!("{time}\t{level}\t{target}\t{}", one_line(message)),
         Encoding::Json => {
             serde_json::json!({ "ts": time, "level": level, "logger": target, "msg": message }).to_string()

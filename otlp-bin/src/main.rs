@@ -4,23 +4,40 @@ mod cli;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser as _;
+use indicatif::{ProgressBar, ProgressStyle};
 use otlp_bin::config::{self, Format, Loaded, Role};
+use otlp_bin::generate::{self, Progress};
+use otlp_bin::run::RunError;
+use otlp_bin::signals::Signals;
+use otlp_core::component::Exporter;
+use otlp_core::telemetry::Registry;
+use otlp_core::thread::{Thread, ThreadOptions};
+use otlp_core::{Clock, Signal};
+use otlp_export::otlp_http::{self, OtlpHttp};
 
-use cli::{Cli, Command, Mode, PrintArgs, PrintFormat, SourceArgs};
+use cli::{Cli, Command, GenerateArgs, Mode, PrintArgs, PrintFormat, SourceArgs};
 
+/// Bodies are allocated on one thread and freed on another, which costs the platform's allocator six times as much.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Something was lost, or failed at run time.
+const EXIT_LOSS: u8 = 1;
 /// Bad command line or configuration.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        None => run(cli.sources),
+        None => return run(cli.sources, cli.drain_timeout),
         Some(Command::Validate(sources)) => load(sources).map(drop),
         Some(Command::Components) => print(&components()),
         Some(Command::PrintConfig(args)) => print_config(args),
-        Some(Command::Generate(_)) => Err("generate is not wired yet".to_owned()),
+        Some(Command::Generate(args)) => return generate(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -31,9 +48,122 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(sources: SourceArgs) -> Result<(), String> {
-    load(sources)?;
-    Err("the configuration is fine; running it is not wired yet".to_owned())
+/// Runs the pipelines until it is asked to stop, and says what became of every item.
+fn run(sources: SourceArgs, drain_timeout: Duration) -> ExitCode {
+    let loaded = match config::load(&sources.sources()) {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            say(&report.to_string());
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    match otlp_bin::run::run(&loaded.tree, &loaded.warnings, drain_timeout) {
+        Ok(summary) => {
+            summary.0.iter().for_each(|row| say(&row.to_string()));
+            if summary.has_loss() { ExitCode::from(EXIT_LOSS) } else { ExitCode::SUCCESS }
+        }
+        Err(RunError::Configuration(errors)) => {
+            errors.iter().for_each(|error| say(&error.to_string()));
+            ExitCode::from(EXIT_USAGE)
+        }
+        Err(RunError::System(message)) => {
+            say(&format!("error: {message}"));
+            ExitCode::from(EXIT_LOSS)
+        }
+    }
+}
+
+/// Sends generated telemetry, with a progress bar where somebody looks.
+fn generate(args: &GenerateArgs) -> ExitCode {
+    let signal = args.signal.into();
+    let settings = otlp_http::Config { endpoint: args.endpoint.clone(), ..otlp_http::Config::default() };
+    let exporter = match OtlpHttp::new("generate", &settings, signal, Clock::system(), &Registry::new()) {
+        Ok(exporter) => Arc::new(exporter) as Arc<dyn Exporter>,
+        Err(error) => {
+            say(&format!("error: --endpoint {}: {}", args.endpoint, error.message));
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    let options = generate::Options {
+        signals: vec![signal],
+        rate: args.rate as f64,
+        count: args.count,
+        duration: args.duration,
+        items_per_request: args.items_per_request,
+        seed: args.seed,
+        timeout: settings.timeout,
+    };
+    let (mut stopper, stop) = otlp_core::shutdown::stop();
+    let signals = match Signals::watch() {
+        Ok(signals) => signals,
+        Err(error) => {
+            say(&format!("error: cannot watch for signals: {error}"));
+            return ExitCode::from(EXIT_LOSS);
+        }
+    };
+    let asked = signals.stop().clone();
+    // Ends with the process where nobody asks.
+    let waiting = Thread::spawn("stop", ThreadOptions { stack_kib: 128 }, move || {
+        if asked.recv().is_ok() {
+            stopper.stop();
+        }
+    });
+    let summary = generate::run(&exporter, &options, &stop, &mut Bar::new(args, signal));
+    drop(signals);
+    drop(waiting);
+    say(&format!("{} {} sent, {} failed", summary.sent, signal.items_name(), summary.failed));
+    match summary.first_failure {
+        None => ExitCode::SUCCESS,
+        Some(failure) => {
+            say(&format!("error: {failure}"));
+            ExitCode::from(EXIT_LOSS)
+        }
+    }
+}
+
+/// Progress by count, by time, or, without an end, by what was sent so far.
+struct Bar {
+    bar: ProgressBar,
+    duration: Option<Duration>,
+}
+
+impl Bar {
+    fn new(args: &GenerateArgs, signal: Signal) -> Bar {
+        let name = signal.items_name();
+        let (length, template) = match (args.count, args.duration) {
+            (Some(count), _) => (
+                Some(count),
+                format!("{{wide_bar}} {{human_pos}}/{{human_len}} {name}, {{per_sec}}, {{eta}} left {{msg}}"),
+            ),
+            (None, Some(duration)) => {
+                (Some(duration.as_millis() as u64), format!("{{wide_bar}} {{elapsed}} of {duration:?} {{msg}}"))
+            }
+            (None, None) => (None, format!("{{spinner}} {{human_pos}} {name}, {{per_sec}}, {{elapsed}} {{msg}}")),
+        };
+        let bar = length.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style);
+        }
+        Bar { bar, duration: args.count.is_none().then_some(args.duration).flatten() }
+    }
+}
+
+impl Progress for Bar {
+    fn update(&mut self, summary: &generate::Summary) {
+        match self.duration {
+            Some(_) => self.bar.set_position(self.bar.elapsed().as_millis() as u64),
+            None => self.bar.set_position((summary.sent + summary.failed).get()),
+        }
+        if let Some(failure) = &summary.first_failure {
+            self.bar.set_message(format!("({} failed: {failure})", summary.failed));
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 /// Loads the configuration; warnings go to standard error.

@@ -15,8 +15,6 @@
 //! What waits to be tried again is tried at once, and goes on until the deadline by the same schedule begun anew: what
 //! was acknowledged is owed. What cannot be tried before the deadline is dropped, and counted as that.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -25,6 +23,7 @@ use otlp_core::component::{Exporter, Health};
 use otlp_core::flow::rate::Limiter;
 use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::{Counter, DURATION_BOUNDS, Gauge, Histogram, Registry};
+use otlp_core::thread::catch_panic;
 use otlp_core::wire::{PartLimit, split_group};
 use otlp_core::{Clock, Code, Deadline, Failure, Group, ItemCount, Outcome, Reason, Signal, Stop};
 use parking_lot::Mutex;
@@ -213,12 +212,11 @@ impl Delivery {
         let deadline = self.timeout.map_or(Deadline::NEVER, |timeout| Deadline::after(began, timeout));
         let deadline = deadline.min(self.closing.deadline());
         self.meters.requests.increment();
-        let outcome =
-            catch_unwind(AssertUnwindSafe(|| self.exporter.export(group, deadline))).unwrap_or_else(|panic| {
-                let message = format!("exporter {} panicked: {}", self.id, panic_text(&*panic));
-                log::error!("{message}; {} {} are lost", group.items(), self.signal.items_name());
-                Failure::rejected(Code::Internal, Reason::PANIC, message).into()
-            });
+        let outcome = catch_panic(|| self.exporter.export(group, deadline)).unwrap_or_else(|panic| {
+            let message = format!("exporter {} panicked: {panic}", self.id);
+            log::error!("{message}; {} {} are lost", group.items(), self.signal.items_name());
+            Failure::rejected(Code::Internal, Reason::PANIC, message).into()
+        });
         let ended = self.clock.now();
         self.meters.duration.record_duration(ended.saturating_duration_since(began));
         match &outcome {
@@ -283,14 +281,6 @@ impl Delivery {
     pub(crate) fn exporter(&self) -> &Arc<dyn Exporter> {
         &self.exporter
     }
-}
-
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a message")
 }
 
 /// What is wrong with a destination, from the first failed attempt to the next that succeeds.

@@ -30,6 +30,7 @@ use otlp_core::component::{Exporter, Health, Outlet};
 use otlp_core::flow::WhenFull;
 use otlp_core::flow::gate::{GateState, Place, Weight};
 use otlp_core::flow::rate::RateLimit;
+use otlp_core::telemetry::expose::register_gate;
 use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::Registry;
 use otlp_core::{Clock, Deadline, Failure, Group, ItemCount, Reason, Signal, Stopper, shutdown};
@@ -249,9 +250,9 @@ impl Destination {
             log::error!("exporter {}: {} threads do not end and are left behind", self.id, workers.running());
             workers.abandon();
         }
-        while let Some(left) = queue.take_oldest() {
+        for left in queue.take_left() {
             let failure = Failure::refused(Reason::SHUTDOWN, "not sent before the deadline of the shutdown");
-            left.item.settle(failure.into());
+            left.settle(failure.into());
         }
     }
 
@@ -371,6 +372,8 @@ impl Destination {
 }
 
 fn register_gauges(settings: &Settings, queue: &Arc<Queue>) {
+    let gate = format!("{}/{}", settings.id, settings.signal);
+    register_gate(&settings.registry, gate, queue.watch());
     let labels = || vec![("exporter", settings.id.clone()), ("data_type", settings.signal.to_string())];
     for (name, pick) in [
         (names::EXPORTER_QUEUE_SIZE, (|(size, _)| size) as fn((u64, u64)) -> u64),

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use otlp_core::component::Fanout;
 use otlp_core::flow::gate::{Place, Room, Weight, WhenFull};
-use otlp_core::{Failure, Group};
+use otlp_core::{Failure, Group, Reason};
 use smallvec::SmallVec;
 
 use crate::destination::Destination;
@@ -106,6 +106,10 @@ impl Fanout for Destinations {
                 }
             }
         }
+    }
+
+    fn try_reserve(&self, weight: Weight) -> Result<Room, Failure> {
+        self.try_reserve(weight, None)?.map_err(|_| Failure::refused(Reason::QUEUE_FULL, "sending queue is full"))
     }
 
     fn send(&self, group: Group, room: Room) {

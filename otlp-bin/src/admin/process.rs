@@ -3,6 +3,8 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
+use otlp_core::ByteSize;
+use otlp_core::flow::memory::HostMemory;
 use otlp_core::telemetry::{Registry, names};
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
@@ -20,6 +22,20 @@ pub fn register(registry: &Registry) {
 pub fn resident_bytes() -> Option<u64> {
     let resident = own(|process| process.memory() as f64);
     (resident > 0.0).then_some(resident as u64)
+}
+
+/// How much of the host's memory is in use, or of the control group's where that has a limit; `None` where the platform
+/// does not tell.
+pub fn host_memory() -> Option<HostMemory> {
+    let mut system = System::new().ok()?;
+    system.refresh_memory();
+    let host = HostMemory { used: ByteSize(system.used_memory()), total: ByteSize(system.total_memory()) };
+    let group =
+        system.cgroup_limits().filter(|limits| limits.total_memory > 0 && limits.total_memory < host.total.get());
+    Some(group.map_or(host, |limits| HostMemory {
+        used: ByteSize(limits.total_memory.saturating_sub(limits.free_memory)),
+        total: ByteSize(limits.total_memory),
+    }))
 }
 
 fn own(read: impl Fn(&sysinfo::Process) -> f64) -> f64 {

@@ -1,1 +1,17 @@
-fn main() {}
+//! The program over real sockets: one test binary, so that it links once.
+//!
+//! | file           | what it shows                                                        |
+//! |----------------|----------------------------------------------------------------------|
+//! | `support/`     | starts the program, plays backends and senders                       |
+//! | `delivery.rs`  | what goes in comes out, once, to each destination; the books balance |
+//! | `shutdown.rs`  | a stop loses nothing that can be delivered, and ends in time         |
+//! | `refusal.rs`   | full means "try again later"; bad input gets a clear answer          |
+//! | `admin.rs`     | health, metrics, command line, exit codes, secrets                   |
+//! | `tidy.rs`      | the structure that ARCHITECTURE.md promises                          |
+
+mod admin;
+mod delivery;
+mod refusal;
+mod shutdown;
+mod support;
+mod tidy;

@@ -26,7 +26,7 @@ use smallvec::SmallVec;
 
 use crate::signal::Signal;
 
-use super::reader::{self, Fields, LEN, Value};
+use super::reader::{self, DEPTH_MAX, Fields, LEN, Value};
 use super::schema::{Field, Kind, Label, Message};
 use super::writer::{begin, end, put_tag, put_varint};
 
@@ -37,7 +37,7 @@ use super::writer::{begin, end, put_tag, put_varint};
 /// never a panic.
 pub fn normalize(signal: Signal, bytes: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(bytes.len());
-    message(&mut out, Message::request(signal), &[bytes]);
+    message(&mut out, Message::request(signal), &[bytes], DEPTH_MAX + 1);
     out.into()
 }
 
@@ -122,7 +122,12 @@ fn packs(field: &Field) -> bool {
     field.label == Label::Repeated && matches!(field.kind, Kind::Varint | Kind::Fixed32 | Kind::Fixed64)
 }
 
-fn message(out: &mut Vec<u8>, of: Message, parts: &[&[u8]]) {
+fn message(out: &mut Vec<u8>, of: Message, parts: &[&[u8]], depth: u32) {
+    // Deeper than the validator lets anything be: nobody validated this, and the stack is finite.
+    let Some(below) = depth.checked_sub(1) else {
+        parts.iter().for_each(|part| out.extend_from_slice(part));
+        return;
+    };
     let (mut seen, mut twice) = (0u32, 0u32);
     for whole in fields(parts) {
         if let Some(field) = of.field(whole.number)
@@ -137,7 +142,7 @@ fn message(out: &mut Vec<u8>, of: Message, parts: &[&[u8]]) {
         && let Some(head) = of.field(1)
         && seen & bit(head) != 0
     {
-        singular(out, of, head, parts);
+        singular(out, of, head, parts, below);
         written |= bit(head);
     }
     for whole in fields(parts) {
@@ -147,7 +152,7 @@ fn message(out: &mut Vec<u8>, of: Message, parts: &[&[u8]]) {
         };
         match (field.kind, whole.value) {
             (Kind::Message(inner), Value::Len(body)) if field.label == Label::Repeated => {
-                enclosed(out, field.number, inner, &[body]);
+                enclosed(out, field.number, inner, &[body], below);
             }
             _ if packs(field) => {
                 let alone = twice & bit(field) == 0;
@@ -161,25 +166,25 @@ fn message(out: &mut Vec<u8>, of: Message, parts: &[&[u8]]) {
             _ if field.label == Label::Repeated => out.extend_from_slice(whole.bytes),
             _ if written & bit(field) != 0 => {}
             (Kind::Message(inner), Value::Len(body)) if twice & bit(field) == 0 => {
-                enclosed(out, field.number, inner, &[body]);
+                enclosed(out, field.number, inner, &[body], below);
             }
             _ if twice & bit(field) == 0 => out.extend_from_slice(whole.bytes),
             _ => {
-                singular(out, of, field, parts);
+                singular(out, of, field, parts, below);
                 written |= bit(field);
             }
         }
     }
 }
 
-fn enclosed(out: &mut Vec<u8>, number: u32, of: Message, parts: &[&[u8]]) {
+fn enclosed(out: &mut Vec<u8>, number: u32, of: Message, parts: &[&[u8]], depth: u32) {
     let open = begin(out, number, parts.iter().map(|part| part.len()).sum());
-    message(out, of, parts);
+    message(out, of, parts, depth);
     end(out, open);
 }
 
 /// What a singular field, or the oneof that it belongs to, amounts to after all its occurrences.
-fn singular(out: &mut Vec<u8>, of: Message, field: &Field, parts: &[&[u8]]) {
+fn singular(out: &mut Vec<u8>, of: Message, field: &Field, parts: &[&[u8]], depth: u32) {
     let mut last: Option<Whole<'_>> = None;
     let mut bodies: SmallVec<[&[u8]; 2]> = SmallVec::new();
     for whole in fields(parts) {
@@ -198,7 +203,7 @@ fn singular(out: &mut Vec<u8>, of: Message, field: &Field, parts: &[&[u8]]) {
     }
     let Some(last) = last else { return };
     match of.field(last.number).map(|field| field.kind) {
-        Some(Kind::Message(inner)) => enclosed(out, last.number, inner, &bodies),
+        Some(Kind::Message(inner)) => enclosed(out, last.number, inner, &bodies, depth),
         _ => out.extend_from_slice(last.bytes),
     }
 }
@@ -285,6 +290,27 @@ mod tests {
             assert_eq!(normalize(*signal, odd), canonical, "{case}");
             assert!(validate(*signal, canonical, &Limits::default()).unwrap().canonical, "{case}");
         }
+    }
+
+    #[test]
+    fn bytes_nested_without_end_come_out_and_do_not_end_the_stack() {
+        let mut body = Vec::new();
+        for _ in 0..3_000 {
+            body = nest(&[5, 1], &body);
+        }
+        let body = nest(&[1, 2, 2, 9, 2], &body);
+        assert!(validate(Signal::Traces, &body, &Limits::default()).is_err());
+        assert_eq!(normalize(Signal::Traces, &body), body);
+    }
+
+    #[test]
+    fn the_deepest_message_that_is_legal_is_normalized_too() {
+        // 94 levels of values and arrays below the attribute's, then a value at the limit.
+        let deep = |value: &[u8]| nest(&[1, 2, 2, 9, 2], &nest(&[5, 1].repeat(47), value));
+        let odd = deep(&[0x10, 0, 0x18, 7]);
+        assert!(validate(Signal::Traces, &deep(&[0x2a, 0]), &Limits::default()).is_ok());
+        assert!(!validate(Signal::Traces, &odd, &Limits::default()).unwrap().canonical);
+        assert_eq!(normalize(Signal::Traces, &odd), deep(&[0x18, 7]));
     }
 
     #[test]

@@ -147,7 +147,7 @@ fn canonical(case: u64) -> Option<(Signal, bytes::Bytes, ItemCount)> {
 
 #[test]
 fn walking_finds_what_decoding_finds() {
-    for case in 0..cases(100_000) {
+    for case in 0..cases(50_000) {
         let Some((signal, body, items)) = canonical(case) else { continue };
         let typed = Typed::decode(signal, &body).expect("validated");
         let mut expected = flatten(&typed).into_iter();
@@ -188,7 +188,7 @@ fn again<M: Message + Default>(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn retaining_equals_decode_remove_encode() {
     let mut changed = 0;
-    for case in 0..cases(100_000) {
+    for case in 0..cases(50_000) {
         let Some((signal, body, items)) = canonical(case) else { continue };
         let percent = [0, 30, 70, 95, 100][(case % 5) as usize];
         let mut random = Random::new(case);
@@ -231,7 +231,7 @@ fn retaining_equals_decode_remove_encode() {
 #[test]
 fn splitting_keeps_every_item_with_what_is_around_it() {
     let mut divided = 0;
-    for case in 0..cases(100_000) {
+    for case in 0..cases(50_000) {
         let Some((signal, body, items)) = canonical(case) else { continue };
         if items == ItemCount::ZERO {
             continue;

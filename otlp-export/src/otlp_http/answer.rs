@@ -68,7 +68,7 @@ impl Answer {
             let failure = Failure { code: Code::from_http(status), ..Failure::refused(Reason::UNAVAILABLE, message) };
             let asked = self.retry_after.as_deref().and_then(|value| delay(value, now));
             return match asked.or(said.and_then(|said| said.retry_delay)) {
-                Some(delay) => failure.retry_after(delay),
+                Some(delay) => failure.retry_after(delay.min(DELAY_MAX)),
                 None => failure,
             };
         }
@@ -80,6 +80,9 @@ impl Answer {
         Failure::rejected(code, reason, message)
     }
 }
+
+/// A server's clock or its mistake must not make us wait for ever.
+const DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// The delay that a `Retry-After` asks for: seconds, or a date (RFC 9110, section 10.2.3). A date that has passed is no
 /// delay.
@@ -182,6 +185,7 @@ mod tests {
             (503, "Thu, 01 Jan 2026 00:00:07 GMT", after(7)),
             (503, "Thursday, 01-Jan-26 00:00:07 GMT", after(7)),
             (503, "Wed, 31 Dec 2025 00:00:00 GMT", after(0)),
+            (503, "18446744073709551615", after(24 * 3600)),
             (503, "soon", Retry::Backoff),
             (503, "-3", Retry::Backoff),
             (503, "", Retry::Backoff),

@@ -88,6 +88,18 @@ impl Queue {
         self.inlet.try_recv().ok()
     }
 
+    /// Takes all that is left, once no worker comes any more.
+    pub(crate) fn take_left(&self) -> Vec<Group> {
+        let mut left = Vec::new();
+        // Locked is only one that a worker is filling, which then is not the end yet.
+        if let Some(mut batcher) = self.batcher.as_ref().and_then(Mutex::try_lock) {
+            let now = self.clock.now();
+            left.extend(std::iter::from_fn(|| batcher.next(now, true)).map(|entry| entry.group));
+        }
+        left.extend(std::iter::from_fn(|| self.take_oldest()).map(|admitted| admitted.item));
+        left
+    }
+
     /// Whether anything waits for a worker.
     pub(crate) fn waiting(&self) -> usize {
         // A batcher that is locked is being filled by a worker, which counts as one that waits for work.
@@ -98,6 +110,11 @@ impl Queue {
     /// How it fares.
     pub(crate) fn state(&self) -> GateState {
         self.inlet.state()
+    }
+
+    /// How it fares, for metrics.
+    pub(crate) fn watch(&self) -> impl Fn() -> GateState + Send + Sync + 'static {
+        self.outlet.watch()
     }
 
     /// What it holds and can hold, in units of its sizer.

@@ -115,6 +115,27 @@ fn what_came_with_other_metadata_is_not_joined() {
     assert_eq!(outlet.state().held.requests, 0);
 }
 
+#[test]
+fn a_large_group_is_cut_by_bytes() {
+    let clock = Clock::simulated();
+    let limit = 20_000;
+    let batch = otlp_core::testing::generate::batch(Signal::Logs, 3, 200);
+    let (items, size) = (batch.items(), batch.size().get());
+    assert!(size > 2 * limit);
+    let config = Batch { sizer: Sizer::Bytes, min_size: limit, max_size: limit, ..Batch::default() };
+    let mut batcher = Batcher::new(config);
+    let (outlet, _inlet) = gate::<Group>(otlp_core::flow::gate::Capacity { requests: Some(9), ..Default::default() });
+    let permit = outlet.try_reserve(batch.weight()).unwrap();
+    batcher.add(Admitted { item: Group::of(batch), permit }, clock.now());
+    let entries: Vec<Entry> = std::iter::from_fn(|| batcher.next(clock.now(), true)).collect();
+    assert!(entries.len() as u64 >= size / limit);
+    assert!(entries.iter().all(|entry| entry.group.size().get() <= limit));
+    assert_eq!(entries.iter().map(|entry| entry.group.items()).sum::<ItemCount>(), items);
+    assert_eq!(outlet.state().held.requests, 1);
+    drop(entries);
+    assert_eq!(outlet.state().held.requests, 0);
+}
+
 #[derive(Clone, Debug)]
 enum Action {
     Push(u64),

@@ -11,6 +11,8 @@ use otlp_core::thread::ThreadOptions;
 use otlp_core::{AckMode, Batch, Clock, Code, Deadline, Failure, Group, ItemCount, Outcome, Reason, Signal};
 use otlp_export::{Destination, Settings, Threads, queue, retry};
 
+use proptest::prelude::*;
+
 use crate::support::{Asking, By, LONG, Pipeline, names};
 
 fn settings(id: &str, exporter: Arc<dyn otlp_core::component::Exporter>) -> Settings {
@@ -579,4 +581,116 @@ fn attempts_wait_for_the_configured_rate() {
     let at = at.lock().unwrap();
     // A lower bound only: a slow machine makes them later, never earlier.
     assert!(*at.iter().max().unwrap() - began >= Duration::from_millis(44), "ten at 200 a second, one at once");
+}
+
+/// What a destination does with one attempt, by a seed and the group's first span.
+fn whim(seed: u64, group: &Group, attempts: &AtomicU64) -> Outcome {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    (seed, names(&group.joined()), attempts.fetch_add(1, Ordering::Relaxed)).hash(&mut hasher);
+    match hasher.finish() % 16 {
+        // Without the panic hook, whose first backtrace takes longer than a stopping destination waits.
+        0 => std::panic::resume_unwind(Box::new("a whim")),
+        1 => Failure::rejected(Code::ResourceExhausted, Reason::TOO_LARGE, "413").into(),
+        2 => rejected().into(),
+        3 => Outcome::Partial { rejected: ItemCount(1), message: "one".into() },
+        4..=7 => unavailable().into(),
+        _ => Outcome::Delivered,
+    }
+}
+
+fn cases() -> u32 {
+    std::env::var("OTLPD_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(40)
+}
+
+/// Queue size, consumers, policy (5: no queue), size of batches.
+type Shape = (u64, usize, usize, Option<u64>);
+
+fn whimsical(seed: u64, index: usize, shape: &Shape, attempts: &Arc<AtomicU64>) -> Arc<Destination> {
+    let &(queue_size, consumers, policy, batch) = shape;
+    let attempts = Arc::clone(attempts);
+    let exporter = Arc::new(By(move |group: &Group, _| whim(seed ^ index as u64, group, &attempts)));
+    let policies =
+        [None, Some(WhenFull::Refuse), Some(WhenFull::Block), Some(WhenFull::DropNewest), Some(WhenFull::DropOldest)];
+    let batch = batch.map(|size| queue::Batch {
+        min_size: size,
+        max_size: size * 2,
+        flush_timeout: Duration::from_millis(1),
+        ..queue::Batch::default()
+    });
+    let queue = queue::Config { enabled: policy < 5, batch, ..with_queue(queue_size, consumers) };
+    let retry = retry::Config { initial_interval: Duration::ZERO, max_attempts: Some(3), ..Default::default() };
+    let when_full = policies.get(policy).copied().flatten();
+    Destination::new(Settings { queue, retry, when_full, ..settings(&format!("d{index}"), exporter) })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_books_balance_whatever_destinations_do(
+        seed: u64,
+        shapes in prop::collection::vec((1u64..12, 1usize..4, 0usize..6, prop::option::of(1u64..20)), 1..4),
+        exported: bool,
+        hasty: bool,
+    ) {
+        let attempts = Arc::new(AtomicU64::new(0));
+        let shapes = shapes.iter().enumerate();
+        let pipeline = Pipeline::new(shapes.map(|(index, shape)| whimsical(seed, index, shape, &attempts)));
+        let mode = if exported { AckMode::Exported } else { AckMode::Queued };
+        let (pipeline, sent) = (&pipeline, &AtomicU64::new(0));
+        let send = move |sender: u64| {
+            let mut waiting = Vec::new();
+            for number in 0..12u64 {
+                let items = 1 + (seed >> (number % 8)) % 7;
+                sent.fetch_add(items, Ordering::Relaxed);
+                let body = crate::support::spans(sender * 1000 + number * 10, items);
+                let batch = Batch::trusted(Signal::Traces, ItemCount(items), body);
+                let (heard, withdrawal) = pipeline.send_batch(mode, batch);
+                if number % 5 == 4 { withdrawal.withdraw() } else { waiting.push(heard) }
+            }
+            waiting
+        };
+        let heard: Vec<_> = std::thread::scope(|scope| {
+            let senders: Vec<_> = (0..3).map(|sender| scope.spawn(move || send(sender))).collect();
+            senders.into_iter().flat_map(|sender| sender.join().unwrap()).collect()
+        });
+        pipeline.shutdown(if hasty { Deadline::at(Instant::now()) } else { soon() });
+        // On a busy machine a worker may be left behind in its attempt; it settles all the same, later.
+        let until = Instant::now() + LONG;
+        while pipeline.ledger.page().destinations.iter().any(|column| column.held > ItemCount::ZERO) {
+            assert!(hasty && Instant::now() < until, "something is held after the shutdown");
+            std::thread::yield_now();
+        }
+        let page = pipeline.closed_page();
+        let refused: ItemCount = page.refused.values().copied().sum();
+        prop_assert_eq!((page.accepted + refused).get(), sent.load(Ordering::Relaxed));
+        for heard in heard {
+            prop_assert!(heard.recv_timeout(LONG).is_ok(), "a sender waits for ever");
+            prop_assert!(heard.recv_timeout(LONG).is_err(), "a sender hears twice");
+        }
+        let dropped = |reason| page.destinations.iter().map(|column| column.dropped_for(reason)).sum::<ItemCount>();
+        prop_assert!(hasty || dropped(Reason::SHUTDOWN) == ItemCount::ZERO);
+        prop_assert_eq!(dropped(Reason::LOST), ItemCount::ZERO);
+    }
+}
+
+#[test]
+fn health_follows_the_last_attempt() {
+    let (exporter, calls) = Asking::new();
+    let destination = Destination::new(settings("a", exporter));
+    let pipeline = Pipeline::new([Arc::clone(&destination)]);
+    assert_eq!(destination.health().state, HealthState::Ok);
+    pipeline.send(AckMode::Queued, 0, 1);
+    calls.recv_timeout(LONG).unwrap().answer(unavailable());
+    let again = calls.recv_timeout(LONG).unwrap();
+    let health = destination.health();
+    assert_eq!((health.state, health.message.as_str()), (HealthState::Unhealthy, "exporter a: busy"));
+    again.answer(Outcome::Delivered);
+    // What the destination will never take is the data's fault.
+    pipeline.send(AckMode::Queued, 1, 1);
+    calls.recv_timeout(LONG).unwrap().answer(rejected());
+    pipeline.shutdown(soon());
+    assert_eq!(destination.health().state, HealthState::Ok);
+    pipeline.closed_page();
 }

@@ -8,6 +8,8 @@
 //!   more is parsed while [`OUTPUT_BYTES_MAX`] wait to be written.
 //! - After an answer with `connection: close` nothing is parsed any more.
 
+mod time;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use otlp_core::thread::catch_panic;
 use otlp_core::wire::Findings;
 use otlp_core::{Ack, Batch, Context, Failure, ItemCount, Outcome, Reason, Signal};
 
+use self::time::HOLD_INTERVAL;
 use super::answer::{Answer, Frame};
 use super::head::{Fault, Framing, Head};
 use super::protocol::{Event, Protocol};
@@ -37,11 +40,6 @@ const DIRECT_BYTES_MIN: u64 = 16 << 10;
 /// How long a closed connection waits for the sender to have read its answer. Closing at once would throw it away where
 /// bytes of the sender's are unread (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(1);
-/// A sender that closed its side may still read: so long its open requests wait for their outcome before they are
-/// withdrawn.
-const HALF_CLOSED_WAIT: Duration = Duration::from_millis(250);
-/// How often a batch is offered again to a pipeline that holds up its senders.
-const HOLD_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The state of one connection.
 pub(crate) struct Session {
@@ -312,85 +310,12 @@ impl Session {
         }
     }
 
-    /// When it wants to be looked at, at the latest.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        let config = &self.service.config;
-        let since = |since: Option<Instant>, limit| since.map(|since| since + limit);
-        let held = || self.waiting().any(|waiting| waiting.held.is_some());
-        match self.phase {
-            Phase::Over => return None,
-            Phase::Lingering { until } => return Some(until),
-            Phase::Open | Phase::Closing => {}
-        }
-        let idle = self.is_idle().then_some(self.idle_since);
-        let deadlines = [
-            since(idle, config.idle_timeout),
-            since(self.head_since(), config.read_header_timeout),
-            since(self.body_since(), config.read_timeout),
-            since(self.blocked_since, config.write_timeout),
-            since(self.gone_since(), HALF_CLOSED_WAIT),
-            self.waiting().map(|waiting| waiting.by).next(),
-            self.hold_next.filter(|_| held()),
-        ];
-        deadlines.into_iter().flatten().min()
-    }
-
-    /// Does what is due.
-    pub(crate) fn on_time(&mut self, now: Instant) {
-        let service = Arc::clone(&self.service);
-        let config = &service.config;
-        let due = |since: Option<Instant>, limit| since.is_some_and(|since| since + limit <= now);
-        let (idle, blocked) = (self.is_idle().then_some(self.idle_since), self.blocked_since);
-        match self.phase {
-            Phase::Lingering { until } if until <= now => self.phase = Phase::Over,
-            Phase::Lingering { .. } | Phase::Over => {}
-            Phase::Open | Phase::Closing => {
-                if due(idle, config.idle_timeout) {
-                    self.phase = Phase::Over;
-                } else if due(blocked, config.write_timeout) {
-                    self.broken();
-                } else if due(self.gone_since(), HALF_CLOSED_WAIT) {
-                    self.refuse_waiting(now, true);
-                    self.phase = Phase::Closing;
-                } else {
-                    if due(self.head_since(), config.read_header_timeout) {
-                        self.head_since = None;
-                        self.end_with(Answer::error(408, Reason::TIMEOUT, "the request's head took too long"), now);
-                    }
-                    if due(self.body_since(), config.read_timeout) {
-                        self.body_timed_out();
-                    }
-                    self.refuse_waiting(now, false);
-                    self.offer_held(now);
-                }
-            }
-        }
-    }
-
     fn is_between_requests(&self) -> bool {
         self.protocol.is_between_requests() && self.head_since.is_none() && self.pending.is_empty()
     }
 
     fn is_idle(&self) -> bool {
         self.slots.is_empty() && self.output.is_empty() && self.is_between_requests()
-    }
-
-    /// Since when the sender may be gone, as long as that matters.
-    fn gone_since(&self) -> Option<Instant> {
-        self.half_closed.filter(|_| self.waiting().next().is_some())
-    }
-
-    /// Since when a head is incomplete, as long as it is waited for.
-    fn head_since(&self) -> Option<Instant> {
-        self.head_since.filter(|_| self.phase == Phase::Open)
-    }
-
-    /// Since when a body is incomplete, as long as it is waited for.
-    fn body_since(&self) -> Option<Instant> {
-        match self.reading {
-            Reading::Body { since, .. } | Reading::Discard { since } if self.phase == Phase::Open => Some(since),
-            _ => None,
-        }
     }
 
     fn waiting(&self) -> impl Iterator<Item = &Waiting> {
@@ -529,23 +454,6 @@ impl Session {
         }
     }
 
-    /// Offers the batches that are held once more, in order.
-    fn offer_held(&mut self, now: Instant) {
-        if self.hold_next.is_none_or(|next| next > now) {
-            return;
-        }
-        self.hold_next = None;
-        for slot in &mut self.slots {
-            let State::Waiting(waiting) = &mut slot.state else { continue };
-            if let Some(batch) = waiting.held.take() {
-                waiting.held = offer(&self.service, *batch);
-                if waiting.held.is_some() {
-                    self.hold_next = Some(now + HOLD_INTERVAL);
-                }
-            }
-        }
-    }
-
     /// Refuses what has waited too long, or all that waits.
     fn refuse_waiting(&mut self, now: Instant, all: bool) {
         for index in 0..self.slots.len() {
@@ -583,16 +491,6 @@ impl Session {
             self.phase = Phase::Closing;
             self.reading = Reading::Nothing;
         }
-    }
-
-    fn body_timed_out(&mut self) {
-        if let Reading::Body { .. } = std::mem::replace(&mut self.reading, Reading::Nothing) {
-            if let Some(slot) = self.slots.back_mut() {
-                slot.close = true;
-            }
-            self.answer_last(Answer::error(408, Reason::TIMEOUT, "the request's body took too long"));
-        }
-        self.phase = Phase::Closing;
     }
 
     fn bad(&mut self, fault: Fault, now: Instant) {
@@ -640,8 +538,10 @@ impl Session {
             let close = *close || (self.half_closed.is_none() && self.service.is_draining() && self.slots.len() == 1);
             let frame = Frame { encoding: *encoding, close, head_only: *head_only, origin: origin.as_deref(), date };
             answer.write(&mut self.output, &frame, &self.service.common);
-            let took = now.saturating_duration_since(*since);
-            self.service.metrics.ended(answer.ending(), answer.reason, took);
+            if answer.is_export() {
+                let took = now.saturating_duration_since(*since);
+                self.service.metrics.ended(answer.ending(), answer.reason, took);
+            }
             self.slots.pop_front();
             self.first += 1;
             if close {

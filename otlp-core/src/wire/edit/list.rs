@@ -9,7 +9,7 @@
 use smallvec::SmallVec;
 
 use super::value::{Value, put_string};
-use crate::wire::reader::{self, LEN};
+use crate::wire::reader::{self, FIXED64, LEN};
 use crate::wire::view::AnyValue;
 use crate::wire::writer::{delimited_len, put_delimited, put_tag, put_varint};
 
@@ -253,6 +253,9 @@ impl<'m> AttributeList<'m> {
             let wanted = if message[position] == usual_tag {
                 position += 1;
                 true
+            } else if let Some(end) = skip_usual(message, position) {
+                position = end;
+                false
             } else {
                 let Ok((number, wire_type)) = reader::tag(message, &mut position) else { return };
                 if number == self.field && wire_type == LEN {
@@ -352,7 +355,7 @@ impl<'m> AttributeList<'m> {
 
     fn pair_len(&self, entry: &Entry) -> usize {
         let value = entry.value.map_or(0, |value| delimited_len(2, value.len as usize));
-        let others: usize = self.other_fields(entry).map(<[u8]>::len).sum();
+        let others = if entry.plain { 0 } else { self.other_fields(entry).map(<[u8]>::len).sum() };
         delimited_len(1, entry.key.len as usize) + value + others
     }
 
@@ -363,14 +366,14 @@ impl<'m> AttributeList<'m> {
         if let Some(value) = entry.value {
             put_delimited(out, 2, value.of(self.message, &self.scratch));
         }
-        for field in self.other_fields(entry) {
-            out.extend_from_slice(field);
+        if !entry.plain {
+            self.other_fields(entry).for_each(|field| out.extend_from_slice(field));
         }
     }
 
     /// The fields of an attribute that are neither key nor value, whole: they survive an edit.
     fn other_fields(&self, entry: &Entry) -> impl Iterator<Item = &'m [u8]> + use<'m> {
-        let pair: &'m [u8] = if entry.plain { &[] } else { self.pair(entry) };
+        let pair = self.pair(entry);
         let fields = reader::fields(pair).map_while(Result::ok);
         fields.filter(|field| field.number > 2).map(move |field| &pair[field.start..field.end])
     }
@@ -386,23 +389,44 @@ impl<'m> AttributeList<'m> {
     }
 }
 
+/// The end of the field at `position`, where it is one of the forms that most are: a tag of one byte, then eight bytes or a
+/// length below 128 and as many bytes. `None` leaves it to the reader.
+#[inline(always)]
+fn skip_usual(message: &[u8], position: usize) -> Option<usize> {
+    let (tag, next) = (message[position], *message.get(position + 1)?);
+    let end = match tag & 7 {
+        LEN if next < 0x80 => position + 2 + usize::from(next),
+        FIXED64 => position + 9,
+        _ => return None,
+    };
+    // Below 8 the field number is 0, which is none.
+    ((8..0x80).contains(&tag) && end <= message.len()).then_some(end)
+}
+
 /// Finds key and value of an attribute whose message begins at `base`.
-#[inline]
+#[inline(always)]
 fn locate_pair(pair: &[u8], base: usize) -> Entry {
     // What every encoder writes: the key, then the value, and nothing else.
     if let [0x0a, key_len, rest @ ..] = pair {
         let key_len = usize::from(*key_len);
         if key_len < 0x80 && rest.get(key_len) == Some(&0x12) {
             let mut position = 3 + key_len;
-            if let Ok(value) = reader::delimited(pair, &mut position)
-                && position == pair.len()
-            {
-                let value_at = base + position - value.len();
+            // A value shorter than 128 bytes first: its length is one byte, to be compared and nothing else.
+            let short =
+                rest.get(key_len + 1).is_some_and(|&len| len < 0x80 && usize::from(len) + key_len + 4 == pair.len());
+            let value_len = match short {
+                true => Some(pair.len() - key_len - 4),
+                false => {
+                    reader::delimited(pair, &mut position).ok().map(<[u8]>::len).filter(|_| position == pair.len())
+                }
+            };
+            if let Some(value_len) = value_len {
+                let value_at = base + pair.len() - value_len;
                 return Entry {
                     start: 0,
                     end: 0,
                     key: Piece { at: base as u32 + 2, len: key_len as u32, scratch: false },
-                    value: Some(Piece { at: value_at as u32, len: value.len() as u32, scratch: false }),
+                    value: Some(Piece { at: value_at as u32, len: value_len as u32, scratch: false }),
                     mark: Mark::Kept,
                     plain: true,
                 };

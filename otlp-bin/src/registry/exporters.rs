@@ -1,0 +1,177 @@
+//! Exporters by name, each as a destination with its queue, retry schedule and account.
+
+use std::fs::OpenOptions;
+use std::sync::Arc;
+
+use otlp_core::codec::Coding;
+use otlp_core::component::Exporter;
+use otlp_core::flow::WhenFull;
+use otlp_core::{Clock, Signal};
+use otlp_export::debug::{self, Debug, Output, Verbosity};
+use otlp_export::otlp_http::{self, Encoding, Headers, OtlpHttp};
+use otlp_export::queue::{self, Sizer};
+use otlp_export::{Destination, Settings, Threads, retry};
+use parking_lot::Mutex;
+
+use super::receivers::revealed;
+use super::{Environment, Made, not_built, rate_limit, when_full};
+use crate::config::{ConfiguredComponent, Section};
+
+/// Makes the destination of one signal.
+pub(super) fn destination(
+    component: &ConfiguredComponent,
+    signal: Signal,
+    environment: &Environment,
+    threads: &Threads,
+) -> Made<Arc<Destination>> {
+    let section = &component.section;
+    let id = component.id.to_string();
+    let (exporter, retry, timeout): (Arc<dyn Exporter>, _, _) = match component.component.name {
+        "otlp_http" => {
+            let config = otlp_http_config(section)?;
+            let retry = config.retry_on_failure.clone();
+            let exporter = OtlpHttp::new(&id, &config, signal, environment.clock.clone(), &environment.registry)
+                .map_err(|error| section.error_at(&error.key, error.message))?;
+            (Arc::new(exporter), retry, Some(section.duration("timeout")))
+        }
+        "debug" => (Arc::new(debug_exporter(&id, section, &environment.clock)?), retry::Config::disabled(), None),
+        other => return Err(not_built(section, "", &format!("the exporter {other}"))),
+    };
+    let queue =
+        section.sub("sending_queue").map_or_else(|| Ok(queue::Config::disabled()), |queue| sending_queue(&queue))?;
+    Ok(Destination::new(Settings {
+        queue,
+        retry,
+        timeout,
+        when_full: policy(section),
+        rate_limit: section.sub("rate_limit").map(|rate| rate_limit(&rate)),
+        clock: environment.clock.clone(),
+        registry: environment.registry.clone(),
+        threads: threads.clone(),
+        ..Settings::new(id, signal, exporter)
+    }))
+}
+
+fn policy(section: &Section) -> Option<WhenFull> {
+    when_full(section.str("when_full"))
+}
+
+/// The settings of an `otlp_http` exporter.
+pub(super) fn otlp_http_config(section: &Section) -> Made<otlp_http::Config> {
+    for key in ["tls", "auth", "cookies"] {
+        if section.given(key) && section.sub(key).is_some() {
+            return Err(not_built(section, key, &format!("{key} of otlp_http")));
+        }
+    }
+    if let Some(middleware) = section.list("middlewares").first() {
+        return Err(not_built(middleware, "id", "a middleware"));
+    }
+    let config = otlp_http::Config {
+        endpoint: section.str("endpoint").to_owned(),
+        traces_endpoint: section.str("traces_endpoint").to_owned(),
+        metrics_endpoint: section.str("metrics_endpoint").to_owned(),
+        logs_endpoint: section.str("logs_endpoint").to_owned(),
+        encoding: if section.str("encoding") == "json" { Encoding::Json } else { Encoding::Proto },
+        timeout: section.duration("timeout"),
+        compression: Coding::from_config(section.str("compression")).unwrap_or(Coding::Identity),
+        compression_level: section
+            .sub("compression_params")
+            .map_or(0, |params| i32::try_from(params.i64("level")).unwrap_or(i32::MAX)),
+        headers: Headers(revealed(section, "headers")),
+        proxy_url: section.str("proxy_url").to_owned(),
+        max_idle_conns_per_host: usize::try_from(section.u64("max_idle_conns_per_host")).unwrap_or(usize::MAX),
+        idle_conn_timeout: section.duration("idle_conn_timeout"),
+        disable_keep_alives: section.bool("disable_keep_alives"),
+        user_agent: String::new(),
+        sending_queue: section
+            .sub("sending_queue")
+            .map_or_else(|| Ok(queue::Config::disabled()), |queue| sending_queue(&queue))?,
+        retry_on_failure: section
+            .sub("retry_on_failure")
+            .map_or_else(retry::Config::default, |retry| retry_on_failure(&retry)),
+    };
+    config.check().map_err(|error| section.error_at(&error.key, error.message))?;
+    match config.unbuilt() {
+        Some(key) => Err(not_built(section, key, key)),
+        None => Ok(config),
+    }
+}
+
+fn debug_exporter(id: &str, section: &Section, clock: &Clock) -> Made<Debug> {
+    let config = debug::Config {
+        verbosity: Verbosity::from_name(section.str("verbosity")).unwrap_or_default(),
+        sampling_initial: section.u64("sampling_initial"),
+        sampling_thereafter: section.u64("sampling_thereafter"),
+        use_internal_logger: section.bool("use_internal_logger"),
+        output_paths: if section.given("output_paths") {
+            section.list_str("output_paths").to_vec()
+        } else {
+            vec!["stdout".into()]
+        },
+        ..debug::Config::default()
+    };
+    config.check().map_err(|error| section.error_at(&error.key, error.message))?;
+    let output = if config.use_internal_logger { Output::Logger } else { writer(section, &config.output_paths)? };
+    Ok(Debug::new(id, &config, output, clock.clone()))
+}
+
+fn writer(section: &Section, paths: &[String]) -> Made<Output> {
+    let [path] = paths else { return Err(not_built(section, "output_paths", "more than one output path")) };
+    Ok(match path.as_str() {
+        "stdout" => Output::stdout(),
+        "stderr" => Output::Writer(Arc::new(Mutex::new(std::io::stderr()))),
+        path => {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            let file =
+                file.map_err(|error| section.error_at("output_paths", format!("cannot open {path}: {error}")))?;
+            Output::Writer(Arc::new(Mutex::new(file)))
+        }
+    })
+}
+
+fn sending_queue(section: &Section) -> Made<queue::Config> {
+    let sizer = |name: &str| match name {
+        "items" => Sizer::Items,
+        "bytes" => Sizer::Bytes,
+        _ => Sizer::Requests,
+    };
+    let config = queue::Config {
+        enabled: true,
+        num_consumers: usize::try_from(section.u64("num_consumers")).unwrap_or(usize::MAX),
+        queue_size: section.u64("queue_size"),
+        sizer: sizer(section.str("sizer")),
+        block_on_overflow: section.bool("block_on_overflow"),
+        wait_for_result: section.bool("wait_for_result"),
+        storage: section.id("storage").map(ToString::to_string),
+        batch: section.sub("batch").map(|batch| queue::Batch {
+            flush_timeout: batch.duration("flush_timeout"),
+            min_size: batch.u64("min_size"),
+            max_size: batch.u64("max_size"),
+            sizer: if batch.given("sizer") || !section.given("sizer") {
+                sizer(batch.str("sizer"))
+            } else {
+                sizer(section.str("sizer"))
+            },
+            partition_metadata_keys: batch
+                .sub("partition")
+                .map_or_else(Vec::new, |partition| partition.list_str("metadata_keys").to_vec()),
+        }),
+    };
+    config.check().map_err(|error| section.error_at(&error.key, error.message))?;
+    match config.unbuilt() {
+        Some(key) => Err(not_built(section, key, key)),
+        None => Ok(config),
+    }
+}
+
+fn retry_on_failure(section: &Section) -> retry::Config {
+    retry::Config {
+        enabled: section.bool("enabled"),
+        initial_interval: section.duration("initial_interval"),
+        randomization_factor: section.f64("randomization_factor"),
+        multiplier: section.f64("multiplier"),
+        max_interval: section.duration("max_interval"),
+        max_elapsed_time: section.duration("max_elapsed_time"),
+        max_attempts: u32::try_from(section.u64("max_attempts")).ok().filter(|&attempts| attempts > 0),
+    }
+}
