@@ -153,6 +153,13 @@ pub trait Downstream {
         refused.batch.settle(refused.failure.into());
     }
 
+    /// Reports that a processor panicked on a batch that an earlier processor emitted. The batch is gone; where it had been
+    /// accepted that is in the books. `offered` is what [`Ticket::offered`](crate::Ticket::offered) said, for where it had
+    /// not; the sender has been told.
+    fn panicked(&mut self, offered: ItemCount, message: &str) {
+        log::error!("a processor panicked: {message}; {offered} items had not been accepted");
+    }
+
     /// Enters into the books that a processor removed, as configured, all of a batch that was not accepted before. `offered`
     /// is what [`Ticket::offered`](crate::Ticket::offered) said; the sender has been told.
     fn removed(&mut self, offered: ItemCount) {

@@ -17,7 +17,10 @@
 //!
 //! A batch refused by the prefix or by the first processor of the tail comes back. One refused further down, where it may
 //! have been accepted and acknowledged long ago, goes to [`Downstream::refuse`]: dropped and counted where it was accepted,
-//! refused and "send again" where it was not. Panics are not caught here: the stage does that, for each batch.
+//! refused and "send again" where it was not.
+//!
+//! A panic in the prefix or in the first processor of the tail is not caught here: the stage does that, for each batch.
+//! Further down one group may be of many senders, so there it is caught for each part, and [`Downstream::panicked`] hears.
 //!
 //! # On shutdown
 //!
@@ -34,6 +37,7 @@ use otlp_core::component::{Downstream, Health, Processor, Refused, Transform};
 use otlp_core::flow::gate::Room;
 use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::{Counter, Registry};
+use otlp_core::thread::catch_panic;
 use otlp_core::{Batch, Deadline, Failure, Group, ItemCount, Signal};
 use smallvec::SmallVec;
 
@@ -337,6 +341,10 @@ impl Downstream for Relay<'_> {
         self.downstream.refuse(refused);
     }
 
+    fn panicked(&mut self, offered: ItemCount, message: &str) {
+        self.downstream.panicked(offered, message);
+    }
+
     fn removed(&mut self, offered: ItemCount) {
         self.downstream.removed(offered);
     }
@@ -383,10 +391,11 @@ fn pass_on(group: Group, links: &mut [Link], downstream: &mut dyn Downstream) {
             let mut left = Group::new(group.signal());
             for part in group.into_parts() {
                 let offered = part.ticket().offered();
-                match prefix.apply(part) {
-                    Ok(Some(part)) => left.push(part),
-                    Ok(None) => downstream.removed(offered),
-                    Err(refused) => downstream.refuse(refused),
+                match catch_panic(|| prefix.apply(part)) {
+                    Ok(Ok(Some(part))) => left.push(part),
+                    Ok(Ok(None)) => downstream.removed(offered),
+                    Ok(Err(refused)) => downstream.refuse(refused),
+                    Err(message) => downstream.panicked(offered, &message),
                 }
             }
             if !left.is_empty() {
@@ -398,10 +407,14 @@ fn pass_on(group: Group, links: &mut [Link], downstream: &mut dyn Downstream) {
         }
         Link::Stateful(processor, passage) => {
             for part in group.into_parts() {
+                let offered = part.ticket().offered();
                 passage.incoming.add(part.items().get());
                 let mut relay = Relay { passage, rest: &mut *rest, downstream: &mut *downstream, room: room.take() };
-                if let Err(refused) = processor.process(part, &mut relay) {
-                    downstream.refuse(refused);
+                // What it held before has tickets of its own, so nothing can be lost without being counted.
+                match catch_panic(|| processor.process(part, &mut relay)) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(refused)) => downstream.refuse(refused),
+                    Err(message) => downstream.panicked(offered, &message),
                 }
             }
         }

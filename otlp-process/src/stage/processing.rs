@@ -289,6 +289,15 @@ impl Downstream for Way {
         refused.batch.into_ticket().refuse(&self.ledger, refused.failure);
     }
 
+    fn panicked(&mut self, offered: ItemCount, message: &str) {
+        self.taken = true;
+        log_panic(self.ledger.pipeline(), "processing what another let go", message);
+        if offered > ItemCount::ZERO {
+            Ticket::new(offered, Ack::nobody()).refuse(&self.ledger, panic_failure());
+        }
+        self.metrics.failed(Reason::PANIC);
+    }
+
     fn removed(&mut self, offered: ItemCount) {
         self.taken = true;
         let mut ticket = Ticket::new(offered, Ack::nobody());

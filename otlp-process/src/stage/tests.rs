@@ -624,6 +624,30 @@ fn what_was_offered_is_refused_whole_whoever_refuses_it() {
 }
 
 #[test]
+fn a_panic_behind_a_processor_that_joins_costs_one_of_those_joined() {
+    let wire = || batching(Config { timeout: Duration::from_secs(3600), ..Config::default() });
+    let touchy = || Box::new(Touchy) as Box<dyn Processor>;
+    for (chain, poison, accepted) in [
+        (vec![wire(), obedient()], PANICS, true),
+        (vec![wire(), touchy()], PANICS_IN_TAIL, true),
+        (vec![touchy(), obedient()], PANICS, false),
+    ] {
+        let (mut processing, ledger, queues) = stepped(Chain::new(chain));
+        for id in [1, poison, 2] {
+            processing.process(batch(id, 3));
+        }
+        processing.flush();
+        let sent = queues.export(0, &delivered());
+        assert_eq!(sent.concat(), [1, 1, 1, 2, 2, 2]);
+        let page = ledger.page();
+        assert_eq!((page.balance(), page.held), (Ok(()), ItemCount::ZERO));
+        let lost =
+            if accepted { page.destinations[0].dropped_for(Reason::PANIC) } else { page.refused[&Reason::PANIC] };
+        assert_eq!((lost, page.accepted), (ItemCount(3), ItemCount(if accepted { 9 } else { 6 })));
+    }
+}
+
+#[test]
 fn items_are_counted_before_and_behind_every_processor() {
     let registry = Registry::new();
     let resource = |key: &str| {
