@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use otlp_core::component::{Health, HealthState, Outlet, Outlets, Processor, Receiver, StartError};
 use otlp_core::flow::gate::{Capacity, GateOptions};
@@ -32,6 +33,9 @@ use otlp_process::Chain;
 use otlp_process::chain::Passage;
 use otlp_process::inlet::{INLET_BATCHES, PipelineOutlet, Tee};
 use otlp_process::stage::{POOL_WORK_MIN, Stage, StageOptions};
+
+/// How long it may take to stop what was started before something could not be: nothing has come in yet.
+const START_FAILED_DEADLINE: Duration = Duration::from_secs(5);
 
 /// One pipeline before it is started.
 pub struct PipelineSpec {
@@ -227,7 +231,7 @@ impl ServiceBuilder {
                 }
             }
             if let Err(error) = receiver.start(own) {
-                service.shutdown(Deadline::after(clock.now(), std::time::Duration::ZERO));
+                service.shutdown(Deadline::after(clock.now(), START_FAILED_DEADLINE));
                 return Err(StartFailure { component: format!("receiver {id}"), error });
             }
             service.receivers.push((id, receiver));
@@ -349,7 +353,7 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        let deadline = Deadline::after(self.clock.now(), std::time::Duration::from_secs(3600));
+        let deadline = Deadline::after(self.clock.now(), Duration::from_secs(3600));
         self.shutdown(deadline);
     }
 }
@@ -378,15 +382,15 @@ impl fmt::Display for Row {
 
 impl fmt::Display for StartFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot start {}: {}", self.component, self.error)?;
-        match &self.error.source {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
-        }
+        write!(f, "cannot start {}: {}", self.component, self.error)
     }
 }
 
-impl std::error::Error for StartFailure {}
+impl std::error::Error for StartFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
 
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

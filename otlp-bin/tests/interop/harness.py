@@ -80,7 +80,8 @@ class Otlpd:
         self.process = subprocess.Popen([program, "--config", str(path)], stderr=subprocess.PIPE, text=True)
         self.lines = []
         self.changed = threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
         self.url = "http://" + self.log(r"Starting HTTP server.*?(\d+\.\d+\.\d+\.\d+:\d+)")
         self.log("Everything is ready")
 
@@ -110,6 +111,8 @@ class Otlpd:
         """SIGTERM; gives the exit code."""
         self.process.terminate()
         code = self.process.wait(DEADLINE_S)
+        self.reader.join(DEADLINE_S)
+        self.process.stderr.close()
         self.folder.cleanup()
         return code
 

@@ -48,7 +48,7 @@ service:
     logs: *pipeline
 """
 
-RESOURCE = Resource({"service.name": "interop", "ünïcode": "значение", "numbers": [1, 2, 3]})
+RESOURCE = Resource.create({"service.name": "interop", "ünïcode": "значение", "numbers": [1, 2, 3]})
 COMPRESSIONS = [Compression.NoCompression, Compression.Gzip, Compression.Deflate]
 
 

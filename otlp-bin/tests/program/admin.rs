@@ -116,7 +116,7 @@ fn a_port_in_use_names_the_key_to_change() {
         config("", "debug: {}", "", "debug").replace("127.0.0.1:0", &taken.local_addr().unwrap().to_string());
     let stopped = Program::spawn(&configuration, &[]).wait();
     assert_eq!(stopped.code, Some(1), "{}", stopped.log);
-    assert!(stopped.log.contains("receivers::otlp::protocols::http::endpoint"), "{}", stopped.log);
+    assert!(stopped.log.contains("set receivers.otlp.protocols.http.endpoint"), "{}", stopped.log);
 }
 
 #[test]

@@ -158,7 +158,7 @@ service:
         assert_eq!(stopped.books.get(place, "exported"), 8, "{place}");
     }
     assert!(String::from_utf8_lossy(&backend.bodies()[0]).contains("forward"));
-    assert!(stopped.out.contains("spans"), "debug wrote: {:?}", stopped.out);
+    assert!(stopped.log.contains("\"spans\": 8"), "debug wrote: {}", stopped.log);
 }
 
 #[test]

@@ -163,8 +163,8 @@ fn bad_requests_are_told_what_is_wrong_and_good_ones_go_on() {
 #[test]
 fn announced_bodies_cost_nothing_until_they_come() {
     let backend = Backend::healthy();
-    let mut program =
-        Program::start(&config("", &format!("otlp_http: {{endpoint: '{}'}}", backend.url()), "", "otlp_http"));
+    let text = config("", &format!("otlp_http: {{endpoint: '{}'}}", backend.url()), "", "otlp_http");
+    let mut program = Program::start_with(&text, &["--drain-timeout", "1s"]);
     let address = program.address();
     let head = "POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 15728640\r\n\r\n";
     let _stalled: Vec<_> = (0..200)

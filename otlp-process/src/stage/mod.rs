@@ -149,7 +149,7 @@ impl Stage {
             }
         })
         .map_err(|error| StartError {
-            message: format!("cannot start the processing thread of pipeline {pipeline}"),
+            message: format!("cannot start the processing thread of pipeline {pipeline}: {error}"),
             source: Some(error),
         })?;
         Ok(Stage { pipeline, worker, processing, deadline, done, thread: Some(thread) })

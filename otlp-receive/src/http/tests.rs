@@ -249,7 +249,7 @@ fn a_panic_of_the_pipeline_costs_one_batch() {
     bench.send(&post("", &spans(1)));
     bench.set_mode(Mode::Keep);
     bench.send(&post("", &spans(1))).settle(0, Outcome::Delivered);
-    assert_eq!(bench.statuses(), [503, 200]);
+    assert_eq!(bench.statuses(), [500, 200]);
 }
 
 #[test]
