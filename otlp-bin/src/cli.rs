@@ -125,7 +125,7 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) duration: Option<Duration>,
 
-    /// The same seed sends the same data.
+    /// The same seed sends the same data, but for its timestamps, which lie in the last minute.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
 

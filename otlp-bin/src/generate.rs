@@ -27,6 +27,8 @@ pub struct Options {
     pub items_per_request: u64,
     /// The same seed sends the same data.
     pub seed: u64,
+    /// Where the timestamps begin; all of them lie in the minute after it.
+    pub begin_unix_nano: u64,
     /// How long one request may take.
     pub timeout: Duration,
 }
@@ -69,7 +71,9 @@ pub fn run(exporter: &Arc<dyn Exporter>, options: &Options, stop: &Stop, progres
         }
         let items = options.items_per_request.max(1).min(left);
         let signal = options.signals[(request % options.signals.len() as u64) as usize];
-        let batch = generate::batch(signal, options.seed.wrapping_add(request), items as usize);
+        let body =
+            generate::request_at(signal, options.seed.wrapping_add(request), items as usize, options.begin_unix_nano);
+        let batch = Batch::trusted(signal, ItemCount(items), body);
         offered += items;
         send(exporter, batch, options.timeout, &mut summary);
         progress.update(&summary);

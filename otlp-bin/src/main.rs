@@ -5,7 +5,7 @@ mod cli;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Parser as _;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -91,6 +91,8 @@ fn generate(args: &GenerateArgs) -> ExitCode {
         duration: args.duration,
         items_per_request: args.items_per_request,
         seed: args.seed,
+        // A minute ago, so that no timestamp lies in the future.
+        begin_unix_nano: unix_nano().saturating_sub(60_000_000_000),
         timeout: settings.timeout,
     };
     let (mut stopper, stop) = otlp_core::shutdown::stop();
@@ -119,6 +121,11 @@ fn generate(args: &GenerateArgs) -> ExitCode {
             ExitCode::from(EXIT_LOSS)
         }
     }
+}
+
+fn unix_nano() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Progress by count, by time, or, without an end, by what was sent so far.

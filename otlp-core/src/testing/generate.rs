@@ -11,6 +11,8 @@
 
 mod ugly;
 
+use std::ops::{Deref, DerefMut};
+
 use bytes::Bytes;
 
 use crate::batch::Batch;
@@ -45,11 +47,16 @@ const BOUNDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75
 ///
 /// With no items it is the empty request: no bytes.
 pub fn request(signal: Signal, seed: u64, items: usize) -> Bytes {
+    request_at(signal, seed, items, BEGIN_UNIX_NANO)
+}
+
+/// The same with data that begins at another time, for who looks at it in a backend.
+pub fn request_at(signal: Signal, seed: u64, items: usize, begin_unix_nano: u64) -> Bytes {
     let mut out = Vec::with_capacity(items * 470 + 1024);
     if items == 0 {
         return Bytes::new();
     }
-    let mut random = Random::new(seed ^ (signal.index() as u64) << 56);
+    let mut random = Source { random: Random::new(seed ^ (signal.index() as u64) << 56), begin_unix_nano };
     message(&mut out, 1, items * 470, |out| {
         resource(out, &mut random);
         match signal {
@@ -65,6 +72,26 @@ pub fn request(signal: Signal, seed: u64, items: usize) -> Bytes {
 /// The same as a batch that nobody waits for.
 pub fn batch(signal: Signal, seed: u64, items: usize) -> Batch {
     Batch::trusted(signal, ItemCount::from(items), request(signal, seed, items))
+}
+
+/// What values are drawn from.
+struct Source {
+    random: Random,
+    begin_unix_nano: u64,
+}
+
+impl Deref for Source {
+    type Target = Random;
+
+    fn deref(&self) -> &Random {
+        &self.random
+    }
+}
+
+impl DerefMut for Source {
+    fn deref_mut(&mut self) -> &mut Random {
+        &mut self.random
+    }
 }
 
 fn message(out: &mut Vec<u8>, field: u32, expected_len: usize, body: impl FnOnce(&mut Vec<u8>)) {
@@ -120,7 +147,7 @@ impl Attributes<'_> {
     }
 }
 
-fn resource(out: &mut Vec<u8>, random: &mut Random) {
+fn resource(out: &mut Vec<u8>, random: &mut Source) {
     let service = random.pick(&["checkout", "cart", "frontend", "payment", "recommendation", "shipping"]);
     message(out, 1, 400, |out| {
         Attributes { out, field: 1 }
@@ -138,7 +165,7 @@ fn resource(out: &mut Vec<u8>, random: &mut Random) {
     });
 }
 
-fn scope(out: &mut Vec<u8>, random: &mut Random) {
+fn scope(out: &mut Vec<u8>, random: &mut Source) {
     let name = random.pick(&[
         "io.opentelemetry.tomcat-10.0",
         "io.opentelemetry.jdbc",
@@ -152,7 +179,7 @@ fn scope(out: &mut Vec<u8>, random: &mut Random) {
     });
 }
 
-fn method(random: &mut Random) -> &'static str {
+fn method(random: &mut Source) -> &'static str {
     match random.below(20) {
         0..13 => "GET",
         13..17 => "POST",
@@ -162,11 +189,11 @@ fn method(random: &mut Random) -> &'static str {
     }
 }
 
-fn route(random: &mut Random) -> &'static str {
+fn route(random: &mut Source) -> &'static str {
     ROUTES[random.index(ROUTES.len())]
 }
 
-fn traces(out: &mut Vec<u8>, random: &mut Random, items: usize) {
+fn traces(out: &mut Vec<u8>, random: &mut Source, items: usize) {
     let scopes = if items < 20 { 1 } else { 1 + random.index(3) };
     let each = items.div_ceil(scopes);
     let mut trace_id: [u8; 16] = random.bytes();
@@ -187,9 +214,9 @@ fn traces(out: &mut Vec<u8>, random: &mut Random, items: usize) {
     }
 }
 
-fn span(out: &mut Vec<u8>, random: &mut Random, trace_id: &[u8; 16]) {
+fn span(out: &mut Vec<u8>, random: &mut Source, trace_id: &[u8; 16]) {
     let of = random.below(6);
-    let begin_nano = BEGIN_UNIX_NANO + random.below(10_000_000_000);
+    let begin_nano = random.begin_unix_nano + random.below(10_000_000_000);
     // Exponential with a mean of 40 ms, so that about 5 % last longer than 120 ms.
     let duration = (-(1.0 - random.unit()).ln() * 40e6) as u64;
     put_delimited(out, 1, trace_id);
@@ -223,7 +250,7 @@ fn span(out: &mut Vec<u8>, random: &mut Random, trace_id: &[u8; 16]) {
     fixed32(out, 16, 0x101);
 }
 
-fn span_attributes(out: &mut Vec<u8>, random: &mut Random, of: u64) {
+fn span_attributes(out: &mut Vec<u8>, random: &mut Source, of: u64) {
     let status =
         [200, 200, 200, 200, 200, 200, 201, 204, 302, 400, 404, 404, 500, 503].map(|code: u64| code)[random.index(14)];
     let mut attributes = Attributes { out, field: 9 };
@@ -300,7 +327,7 @@ fn span_attributes(out: &mut Vec<u8>, random: &mut Random, of: u64) {
     }
 }
 
-fn logs(out: &mut Vec<u8>, random: &mut Random, items: usize) {
+fn logs(out: &mut Vec<u8>, random: &mut Source, items: usize) {
     message(out, 2, items * 300, |out| {
         scope(out, random);
         for _ in 0..items {
@@ -309,8 +336,8 @@ fn logs(out: &mut Vec<u8>, random: &mut Random, items: usize) {
     });
 }
 
-fn log_record(out: &mut Vec<u8>, random: &mut Random) {
-    let time_nano = BEGIN_UNIX_NANO + random.below(10_000_000_000);
+fn log_record(out: &mut Vec<u8>, random: &mut Source) {
+    let time_nano = random.begin_unix_nano + random.below(10_000_000_000);
     let (number, name) =
         [(9, "INFO"), (9, "INFO"), (9, "INFO"), (5, "DEBUG"), (13, "WARN"), (17, "ERROR")][random.index(6)];
     let body = match random.below(3) {
@@ -352,7 +379,7 @@ fn log_record(out: &mut Vec<u8>, random: &mut Random) {
     fixed64(out, 11, time_nano + 1000);
 }
 
-fn metrics(out: &mut Vec<u8>, random: &mut Random, items: usize) {
+fn metrics(out: &mut Vec<u8>, random: &mut Source, items: usize) {
     message(out, 2, items * 270, |out| {
         scope(out, random);
         let mut left = items;
@@ -366,7 +393,7 @@ fn metrics(out: &mut Vec<u8>, random: &mut Random, items: usize) {
     });
 }
 
-fn metric(out: &mut Vec<u8>, random: &mut Random, number: usize, points: usize) {
+fn metric(out: &mut Vec<u8>, random: &mut Source, number: usize, points: usize) {
     text(out, 1, &format!("http.server.request.metric_{number}"));
     text(out, 2, "Duration of HTTP server requests.");
     text(out, 3, "s");
@@ -387,12 +414,12 @@ fn metric(out: &mut Vec<u8>, random: &mut Random, number: usize, points: usize) 
     });
 }
 
-fn point_times(out: &mut Vec<u8>) {
-    fixed64(out, 2, BEGIN_UNIX_NANO);
-    fixed64(out, 3, BEGIN_UNIX_NANO + 60_000_000_000);
+fn point_times(out: &mut Vec<u8>, random: &Source) {
+    fixed64(out, 2, random.begin_unix_nano);
+    fixed64(out, 3, random.begin_unix_nano + 60_000_000_000);
 }
 
-fn point_attributes(out: &mut Vec<u8>, random: &mut Random, field: u32) {
+fn point_attributes(out: &mut Vec<u8>, random: &mut Source, field: u32) {
     Attributes { out, field }
         .text("http.request.method", method(random))
         .text("http.route", route(random))
@@ -400,8 +427,8 @@ fn point_attributes(out: &mut Vec<u8>, random: &mut Random, field: u32) {
         .text("server.address", "shop.example.com");
 }
 
-fn number_point(out: &mut Vec<u8>, random: &mut Random, int: bool) {
-    point_times(out);
+fn number_point(out: &mut Vec<u8>, random: &mut Source, int: bool) {
+    point_times(out, random);
     if int {
         fixed64(out, 6, random.below(1 << 30));
         point_attributes(out, random, 7);
@@ -411,8 +438,8 @@ fn number_point(out: &mut Vec<u8>, random: &mut Random, int: bool) {
     }
 }
 
-fn histogram_point(out: &mut Vec<u8>, random: &mut Random) {
-    point_times(out);
+fn histogram_point(out: &mut Vec<u8>, random: &mut Source) {
+    point_times(out, random);
     fixed64(out, 4, random.below(10_000));
     double(out, 5, random.unit() * 1e4);
     message(out, 6, 120, |out| {
@@ -430,9 +457,9 @@ fn histogram_point(out: &mut Vec<u8>, random: &mut Random) {
     double(out, 12, 9.0);
 }
 
-fn exponential_point(out: &mut Vec<u8>, random: &mut Random) {
+fn exponential_point(out: &mut Vec<u8>, random: &mut Source) {
     point_attributes(out, random, 1);
-    point_times(out);
+    point_times(out, random);
     fixed64(out, 4, random.below(10_000));
     double(out, 5, random.unit() * 1e4);
     put_varint_field(out, 6, 6);
