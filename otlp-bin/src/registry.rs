@@ -144,12 +144,12 @@ pub fn build(tree: &Resolved, environment: &Environment) -> Result<ServiceBuilde
 
     let mut limiters = BTreeMap::new();
     for pipeline in &tree.pipelines {
-        let mut made: Vec<Box<dyn Processor>> = Vec::new();
+        let mut made: Vec<(String, Box<dyn Processor>)> = Vec::new();
         for id in &pipeline.processors {
             let Some(processor) = tree.component(Role::Processor, id) else { continue };
             keep(
                 processors::processor(processor, pipeline.signal, environment, &mut limiters)
-                    .map(|processor| made.push(processor)),
+                    .map(|processor| made.push((id.to_string(), processor))),
             );
         }
         let inlet = pipeline.section.sub("inlet");

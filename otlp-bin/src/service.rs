@@ -30,6 +30,7 @@ use otlp_core::thread::ThreadOptions;
 use otlp_core::{Clock, Deadline, ItemCount, Signal};
 use otlp_export::{Destination, Destinations};
 use otlp_process::Chain;
+use otlp_process::chain::Passage;
 use otlp_process::inlet::{INLET_BATCHES, PipelineOutlet, Tee};
 use otlp_process::stage::{POOL_WORK_MIN, Stage, StageOptions};
 
@@ -44,8 +45,8 @@ pub struct PipelineSpec {
     pub signal: Signal,
     /// Ids of receivers and connectors before it.
     pub receivers: Vec<String>,
-    /// What is done with every batch, in order.
-    pub processors: Vec<Box<dyn Processor>>,
+    /// What is done with every batch, in order, each with its id.
+    pub processors: Vec<(String, Box<dyn Processor>)>,
     /// Ids of exporters and connectors behind it.
     pub exporters: Vec<String>,
     /// The gate before it.
@@ -202,10 +203,11 @@ impl ServiceBuilder {
                     )));
                 }
             }
+            let counted = |(id, processor): (String, _)| (Passage::new(&registry, &id, spec.signal), processor);
             let stage = Stage::start(StageOptions {
                 name: format!("proc-{number}"),
                 ledger: Arc::clone(&ledger),
-                chain: Chain::new(spec.processors),
+                chain: Chain::counted(spec.processors.into_iter().map(counted).collect()),
                 fanout: Arc::new(Destinations::new(behind)),
                 inlet,
                 pool: pool.clone(),

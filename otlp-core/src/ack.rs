@@ -184,6 +184,8 @@ impl fmt::Debug for Ack {
 #[derive(Debug)]
 pub struct Ticket {
     items: ItemCount,
+    /// What processors took out while it was only offered: no pipeline's books know of it yet.
+    removed: ItemCount,
     ack: Ack,
     stage: Stage,
 }
@@ -199,7 +201,7 @@ enum Stage {
 impl Ticket {
     /// For items that nobody has accepted yet.
     pub fn new(items: ItemCount, ack: Ack) -> Ticket {
-        Ticket { items, ack, stage: Stage::Offered }
+        Ticket { items, removed: ItemCount::ZERO, ack, stage: Stage::Offered }
     }
 
     /// The items it stands for.
@@ -231,21 +233,44 @@ impl Ticket {
         Ticket::new(self.items, self.ack.clone())
     }
 
-    /// Enters the items into a pipeline's books: `self.items()` were taken in, of which `left` are left after processors
-    /// removed the others. Does nothing but the removal on a ticket that was accepted before.
-    pub fn accept(&mut self, ledger: &Arc<Ledger>, left: ItemCount) {
-        // A processor cannot leave more than it was given; books that balance matter more than its mistake.
-        debug_assert!(left <= self.items, "{left} items left of {}", self.items);
-        let left = left.min(self.items);
-        match &self.stage {
-            Stage::Offered => {
-                ledger.accept(self.items, self.items.saturating_sub(left));
-                self.stage = Stage::Held(Arc::clone(ledger));
-            }
-            Stage::Held(ledger) => ledger.remove(self.items.saturating_sub(left)),
-            Stage::Assigned(_) | Stage::Settled => debug_assert!(false, "accepted after it was assigned"),
+    /// What was offered, with what processors have removed of it since; nothing once a pipeline accepted it.
+    ///
+    /// For whoever has to enter an offer into the books that may have ended meanwhile: settled by a processor that removed
+    /// all of it, or dropped by a panic.
+    pub fn offered(&self) -> ItemCount {
+        match self.stage {
+            Stage::Offered => self.items + self.removed,
+            _ => ItemCount::ZERO,
         }
-        self.items = left;
+    }
+
+    /// Takes out items that a processor removed, as configured. Of an offer, the books hear when it is accepted: taken in
+    /// and removed; or refused as a whole.
+    pub fn remove(&mut self, items: ItemCount) {
+        // A processor cannot remove more than it was given; books that balance matter more than its mistake.
+        debug_assert!(items <= self.items, "{items} items removed of {}", self.items);
+        let items = items.min(self.items);
+        match &self.stage {
+            Stage::Offered => self.removed += items,
+            Stage::Held(ledger) => ledger.remove(items),
+            Stage::Assigned(_) | Stage::Settled => {
+                debug_assert!(false, "removed from after it was assigned");
+                return;
+            }
+        }
+        self.items -= items;
+    }
+
+    /// Enters the items into a pipeline's books: all that was offered was taken in, of which `left` are left after
+    /// processors removed the others. Does nothing but the removal on a ticket that was accepted before.
+    pub fn accept(&mut self, ledger: &Arc<Ledger>, left: ItemCount) {
+        debug_assert!(left <= self.items, "{left} items left of {}", self.items);
+        self.remove(self.items.saturating_sub(left));
+        if matches!(self.stage, Stage::Offered) {
+            let removed = std::mem::take(&mut self.removed);
+            ledger.accept(self.items + removed, removed);
+            self.stage = Stage::Held(Arc::clone(ledger));
+        }
     }
 
     /// Says that the queues in memory hold it; see [`Ack::queued`].
@@ -266,13 +291,18 @@ impl Ticket {
         let accounts = ledger.assign(self.items);
         let shares = accounts
             .into_iter()
-            .map(|account| Ticket { items: self.items, ack: ack.clone(), stage: Stage::Assigned(account) })
+            .map(|account| Ticket {
+                items: self.items,
+                removed: ItemCount::ZERO,
+                ack: ack.clone(),
+                stage: Stage::Assigned(account),
+            })
             .collect();
         ack.settle(Outcome::Delivered);
         shares
     }
 
-    /// Splits off the first `items` of it, in the same stage.
+    /// Splits off the first `items` of it, in the same stage. What was removed before is accounted for by the rest.
     pub fn split(&mut self, items: ItemCount) -> Ticket {
         let items = ItemCount(items.get().min(self.items.get()));
         self.items -= items;
@@ -282,7 +312,7 @@ impl Ticket {
             Stage::Assigned(account) => Stage::Assigned(account.clone()),
             Stage::Settled => Stage::Settled,
         };
-        Ticket { items, ack: self.ack.clone(), stage }
+        Ticket { items, removed: ItemCount::ZERO, ack: self.ack.clone(), stage }
     }
 
     /// Gives the items their outcome, in the books and to the sender.
@@ -291,10 +321,10 @@ impl Ticket {
         std::mem::replace(&mut self.ack, Ack::nobody()).settle(outcome);
     }
 
-    /// Refuses an offer: counted in `ledger` as refused, never as accepted.
+    /// Refuses an offer, whatever was removed of it: counted in `ledger` as refused, never as accepted.
     pub fn refuse(self, ledger: &Ledger, failure: Failure) {
         if !self.is_accepted() {
-            ledger.refuse(self.items, failure.reason);
+            ledger.refuse(self.offered(), failure.reason);
         }
         self.settle(Outcome::Failed(failure));
     }
@@ -457,5 +487,29 @@ mod tests {
         assert_eq!(page.destinations[0].exported, ItemCount(3));
         assert_eq!(page.destinations[1].exported, ItemCount(2));
         assert_eq!(page.destinations[1].dropped_for(Reason::LOST), ItemCount(5));
+    }
+    #[test]
+    fn what_is_removed_of_an_offer_is_booked_when_it_is_accepted_or_refused() {
+        let ledger = Ledger::new("traces", Signal::Traces, ["a"]);
+        let mut ticket = Ticket::new(ItemCount(10), Ack::nobody());
+        ticket.remove(ItemCount(3));
+        assert_eq!((ticket.items(), ticket.offered()), (ItemCount(7), ItemCount(10)));
+        assert_eq!(ledger.page().accepted, ItemCount::ZERO);
+        let refused = ticket.split(ItemCount(2));
+        ticket.accept(&ledger, ItemCount(5));
+        assert_eq!(ticket.offered(), ItemCount::ZERO);
+        let page = ledger.page();
+        assert_eq!((page.accepted, page.removed, page.held), (ItemCount(8), ItemCount(3), ItemCount(5)));
+        ticket.remove(ItemCount(1));
+        ticket.accept(&ledger, ItemCount(3));
+        let page = ledger.page();
+        assert_eq!((page.accepted, page.removed, page.held), (ItemCount(8), ItemCount(5), ItemCount(3)));
+        refused.refuse(&ledger, Failure::refused(Reason::QUEUE_FULL, "full"));
+        let mut other = Ticket::new(ItemCount(4), Ack::nobody());
+        other.remove(ItemCount(4));
+        other.refuse(&ledger, Failure::refused(Reason::QUEUE_FULL, "full"));
+        assert_eq!(ledger.page().refused[&Reason::QUEUE_FULL], ItemCount(6));
+        drop(ticket);
+        assert_eq!(ledger.page().balance(), Ok(()));
     }
 }

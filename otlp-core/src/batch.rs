@@ -14,6 +14,7 @@ use crate::flow::memory::Reservation;
 use crate::outcome::{Outcome, Reason};
 use crate::signal::Signal;
 use crate::unit::{ByteSize, ItemCount};
+use crate::wire::Retained;
 
 /// Valid OTLP of one signal, with what is known about where it came from and what is owed for it.
 ///
@@ -158,6 +159,20 @@ impl Batch {
         self.body = body;
         self.encoded = None;
         self
+    }
+
+    /// What is left of it after a processor removed items, as configured: the books hear of them. `None` where nothing is
+    /// left; then its sender has been told that all is well. The compressed form is forgotten where anything was removed.
+    pub fn retained(mut self, left: Retained) -> Option<Batch> {
+        if left.kept == ItemCount::ZERO {
+            self.settle(Outcome::Delivered);
+            return None;
+        }
+        if left.removed == ItemCount::ZERO {
+            return Some(self);
+        }
+        self.ticket.remove(left.removed);
+        Some(self.with_body(left.body))
     }
 
     /// Splits off the first `items` items, whose bytes are `first`; what stays has the bytes `rest`.

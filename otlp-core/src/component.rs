@@ -18,6 +18,7 @@ use crate::flow::gate::{Room, Weight};
 use crate::outcome::{Failure, Outcome};
 use crate::shutdown::Deadline;
 use crate::signal::Signal;
+use crate::unit::ItemCount;
 
 /// How a component fares.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,6 +147,25 @@ pub trait Downstream {
         self.hold(batch, begins == 0)
     }
 
+    /// Ends the journey of a batch that a processor refused and that cannot come back to whoever sent it: an earlier
+    /// processor emitted it. Dropped and counted where it was accepted before, refused where it was not.
+    fn refuse(&mut self, refused: Refused) {
+        refused.batch.settle(refused.failure.into());
+    }
+
+    /// Reports that a processor panicked on a batch that an earlier processor emitted. The batch is gone; where it had been
+    /// accepted that is in the books. `offered` is what [`Ticket::offered`](crate::Ticket::offered) said, for where it had
+    /// not; the sender has been told.
+    fn panicked(&mut self, offered: ItemCount, message: &str) {
+        log::error!("a processor panicked: {message}; {offered} items had not been accepted");
+    }
+
+    /// Enters into the books that a processor removed, as configured, all of a batch that was not accepted before. `offered`
+    /// is what [`Ticket::offered`](crate::Ticket::offered) said; the sender has been told.
+    fn removed(&mut self, offered: ItemCount) {
+        let _ = offered;
+    }
+
     /// Whether nothing else is open: no batch waits to be processed and no destination has any, so that every open
     /// request waits in the processor that asks.
     fn is_idle(&self) -> bool {
@@ -205,6 +225,7 @@ pub trait Processor: Send {
 /// matter.
 pub trait Transform: Send + Sync {
     /// Gives the batch back, changed or not; `None` where all of its items were removed, and then it has been settled.
+    /// Removing is done by [`Batch::retained`], which settles it too.
     ///
     /// # Errors
     ///

@@ -76,6 +76,31 @@ pub(crate) struct Delivery {
     partial: LogGate,
 }
 
+/// A group on its way: what is left to be sent, and what the next attempt has to know.
+#[derive(Debug)]
+pub(crate) struct Journey {
+    /// The next one last, each with how often it was halved.
+    todo: SmallVec<[(Group, u32); 1]>,
+    /// Of the next one, once it was begun.
+    turn: Option<Turn>,
+}
+
+/// The attempts at one request.
+#[derive(Debug)]
+struct Turn {
+    retry: Retry,
+    /// Stop was asked when the schedule was begun.
+    stopping: bool,
+    /// Why the last attempt failed.
+    failure: Option<Failure>,
+}
+
+/// What came of a call.
+enum Step {
+    Wait(Duration),
+    Done(Outcome),
+}
+
 struct Meters {
     sent: Counter,
     in_flight: Gauge,
@@ -116,94 +141,112 @@ impl Delivery {
     }
 
     /// Brings a group to its end, whatever that is. Blocks.
-    pub(crate) fn deliver(&self, mut group: Group) {
+    pub(crate) fn deliver(&self, group: Group) {
+        let Some(mut journey) = self.begin(group) else { return };
+        while let Some(pause) = self.advance(&mut journey) {
+            // Stop asked ends one wait, so that what it finds waiting is tried at once, and not the next.
+            if journey.turn.as_ref().is_some_and(|turn| turn.stopping) {
+                std::thread::sleep(pause);
+            } else {
+                self.closing.stop.wait(pause);
+            }
+        }
+    }
+
+    /// Begins with a group; `None` where that is its end already.
+    pub(crate) fn begin(&self, mut group: Group) -> Option<Journey> {
         group.remove_withdrawn();
         if group.items().get() == 0 {
             // OTLP, Empty Telemetry Envelopes: a request without items is not worth sending.
-            return group.settle(Outcome::Delivered);
+            group.settle(Outcome::Delivered);
+            return None;
         }
         self.meters.in_flight.add(1);
-        let mut todo: SmallVec<[(Group, u32); 1]> = smallvec![(group, 0)];
-        while let Some((group, halvings)) = todo.pop() {
-            let outcome = self.send(&group);
-            let too_large = matches!(&outcome, Outcome::Failed(failure) if failure.reason == Reason::TOO_LARGE);
-            if !too_large || halvings >= HALVINGS_MAX {
-                self.settle(group, outcome);
-                continue;
+        Some(Journey { todo: smallvec![(group, 0)], turn: None })
+    }
+
+    /// Makes the attempts that are due, and says how long to wait until the next; `None` at the end. Never waits itself.
+    /// Once stop is asked it may be called sooner.
+    pub(crate) fn advance(&self, journey: &mut Journey) -> Option<Duration> {
+        while let Some((group, halvings)) = journey.todo.pop() {
+            match self.try_once(&group, &mut journey.turn) {
+                Step::Wait(pause) => {
+                    journey.todo.push((group, halvings));
+                    return Some(pause);
+                }
+                Step::Done(outcome) => {
+                    journey.turn = None;
+                    self.end(journey, group, halvings, outcome);
+                }
             }
-            // A single item stays whole and is rejected.
-            let half = group.items().get().div_ceil(2);
-            let halves = split_group(group, PartLimit::items(ItemCount(half)));
-            if let [only] = halves.as_slice() {
-                debug_assert!(only.items() <= ItemCount(1), "what holds several items can be halved");
-                halves.into_iter().for_each(|group| self.settle(group, outcome.clone()));
-                continue;
-            }
-            log::warn!("exporter {}: too large for the destination, sent again in two halves", self.id);
-            todo.extend(halves.into_iter().rev().map(|half| (half, halvings + 1)));
         }
         self.meters.in_flight.sub(1);
+        None
     }
 
-    /// Attempts until it is taken or given up.
-    fn send(&self, group: &Group) -> Outcome {
-        let mut retry = Retry::new(&self.retry, self.clock.now(), retry::seed());
-        let mut stopping = self.closing.stop.asked();
-        if self.closing.deadline().passed(self.clock.now()) {
-            return Failure::refused(Reason::SHUTDOWN, "not sent before the deadline of the shutdown").into();
+    fn end(&self, journey: &mut Journey, group: Group, halvings: u32, outcome: Outcome) {
+        let too_large = matches!(&outcome, Outcome::Failed(failure) if failure.reason == Reason::TOO_LARGE);
+        if !too_large || halvings >= HALVINGS_MAX {
+            return self.settle(group, outcome);
         }
-        loop {
-            if let Err(failure) = self.wait_for_rate(group) {
-                return failure.into();
-            }
-            let failure = match self.attempt(group) {
-                Outcome::Failed(failure) => failure,
-                taken => return taken,
-            };
-            let now = self.clock.now();
-            let pause = match retry.next(now, &failure) {
-                Decision::GiveUp(why) => return why.outcome(failure, retry.attempts()).into(),
-                Decision::Wait(pause) => pause,
-            };
-            self.trouble.log(now, || {
-                log::info!(
-                    "Exporting failed. Will retry the request after interval. exporter={} interval={:.3}s error={}",
-                    self.id,
-                    pause.as_secs_f64(),
-                    failure.message
-                );
-            });
-            if !stopping {
-                stopping = self.closing.stop.wait(pause);
-                if stopping {
-                    retry = Retry::new(&self.retry, self.clock.now(), retry::seed());
-                    if self.closing.deadline().passed(self.clock.now()) {
-                        return retry::stopped(failure).into();
-                    }
-                }
-            } else if self.closing.deadline().remaining(now).is_some_and(|left| left <= pause) {
-                return retry::stopped(failure).into();
-            } else {
-                std::thread::sleep(pause);
-            }
+        // A single item stays whole and is rejected.
+        let half = group.items().get().div_ceil(2);
+        let halves = split_group(group, PartLimit::items(ItemCount(half)));
+        if let [only] = halves.as_slice() {
+            debug_assert!(only.items() <= ItemCount(1), "what holds several items can be halved");
+            return halves.into_iter().for_each(|group| self.settle(group, outcome.clone()));
         }
+        log::warn!("exporter {}: too large for the destination, sent again in two halves", self.id);
+        journey.todo.extend(halves.into_iter().rev().map(|half| (half, halvings + 1)));
     }
 
-    /// Waits until the configured rate lets a group through; retries count like first attempts.
-    fn wait_for_rate(&self, group: &Group) -> Result<(), Failure> {
-        let Some(limiter) = &self.limiter else { return Ok(()) };
-        while let Err(wait) = limiter.try_take(group.weight()) {
-            let left = self.closing.deadline().remaining(self.clock.now());
-            if left.is_some_and(|left| left <= wait) {
-                return Err(Failure::refused(Reason::SHUTDOWN, "the rate limit let it wait until the shutdown"));
+    /// Makes an attempt, unless it is too early or too late for one.
+    fn try_once(&self, group: &Group, turn: &mut Option<Turn>) -> Step {
+        let (now, stopping) = (self.clock.now(), self.closing.stop.asked());
+        let fresh = || Retry::new(&self.retry, now, retry::seed());
+        let first = turn.is_none();
+        let turn = turn.get_or_insert_with(|| Turn { retry: fresh(), stopping, failure: None });
+        if first || stopping && !turn.stopping {
+            if self.closing.deadline().passed(now) {
+                let late = || Failure::refused(Reason::SHUTDOWN, "not sent before the deadline of the shutdown");
+                return Step::Done(turn.failure.take().map_or_else(late, retry::stopped).into());
             }
-            if self.closing.stop.asked() {
-                std::thread::sleep(wait);
-            } else {
-                self.closing.stop.wait(wait);
-            }
+            *turn = Turn { retry: fresh(), stopping, failure: turn.failure.take() };
         }
-        Ok(())
+        if let Some(wait) = self.rate_wait(group) {
+            if self.closing.deadline().remaining(now).is_some_and(|left| left <= wait) {
+                let late = "the rate limit let it wait until the shutdown";
+                return Step::Done(Failure::refused(Reason::SHUTDOWN, late).into());
+            }
+            return Step::Wait(wait);
+        }
+        let failure = match self.attempt(group) {
+            Outcome::Failed(failure) => failure,
+            taken => return Step::Done(taken),
+        };
+        let now = self.clock.now();
+        let pause = match turn.retry.next(now, &failure) {
+            Decision::GiveUp(why) => return Step::Done(why.outcome(failure, turn.retry.attempts()).into()),
+            Decision::Wait(pause) => pause,
+        };
+        self.trouble.log(now, || {
+            log::info!(
+                "Exporting failed. Will retry the request after interval. exporter={} interval={:.3}s error={}",
+                self.id,
+                pause.as_secs_f64(),
+                failure.message
+            );
+        });
+        if turn.stopping && self.closing.deadline().remaining(now).is_some_and(|left| left <= pause) {
+            return Step::Done(retry::stopped(failure).into());
+        }
+        turn.failure = Some(failure);
+        Step::Wait(pause)
+    }
+
+    /// How long the configured rate holds a group back; retries count like first attempts.
+    fn rate_wait(&self, group: &Group) -> Option<Duration> {
+        self.limiter.as_ref()?.try_take(group.weight()).err()
     }
 
     /// One attempt.

@@ -33,7 +33,7 @@ use otlp_core::flow::rate::RateLimit;
 use otlp_core::telemetry::expose::register_gate;
 use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::Registry;
-use otlp_core::{Clock, Deadline, Failure, Group, ItemCount, Reason, Signal, Stopper, shutdown};
+use otlp_core::{Clock, Deadline, Failure, Group, ItemCount, Reason, Signal, Stop, Stopper, shutdown};
 use parking_lot::Mutex;
 
 use crate::connector::Connector;
@@ -114,7 +114,7 @@ pub struct Destination {
     overflow: Overflow,
 }
 
-enum Way {
+pub(crate) enum Way {
     Queue { queue: Arc<Queue>, workers: Workers, delivery: Arc<Delivery> },
     Direct(Arc<Delivery>),
     Pipeline(Connector),
@@ -138,7 +138,7 @@ impl Destination {
         let way = if settings.queue.enabled {
             let queue = Arc::new(Queue::new(&settings.queue, settings.clock.clone()));
             register_gauges(&settings, &queue);
-            let limit = settings.queue.num_consumers.max(1);
+            let limit = settings.threads.limit(settings.queue.num_consumers);
             let workers =
                 Workers::new(Arc::clone(&queue), Arc::clone(&delivery), stop, limit, settings.threads.clone());
             Way::Queue { queue, workers, delivery }
@@ -254,6 +254,18 @@ impl Destination {
             let failure = Failure::refused(Reason::SHUTDOWN, "not sent before the deadline of the shutdown");
             left.settle(failure.into());
         }
+    }
+
+    pub(crate) fn way(&self) -> &Way {
+        &self.way
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.closing.stop
     }
 
     /// Its policy at a full queue, if one was configured.

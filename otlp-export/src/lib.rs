@@ -6,6 +6,7 @@
 //! | `destination.rs` | one exporter with its queue, its workers and its account                       |
 //! | `queue/`         | the sending queue and the batches it makes                                     |
 //! | `worker.rs`      | threads that take from a queue, started on demand                              |
+//! | `steps.rs`       | the same without threads, step by step                                         |
 //! | `delivery.rs`    | one group on its way: attempts, halving, settling                              |
 //! | `retry.rs`       | when to try again and when to give up                                          |
 //! | `connector.rs`   | a destination that is the next pipeline                                        |
@@ -38,9 +39,11 @@ pub mod fanout;
 pub mod otlp_http;
 pub mod queue;
 pub mod retry;
+mod steps;
 mod worker;
 
 pub use destination::{Destination, Settings};
 pub use error::ConfigError;
 pub use fanout::Destinations;
+pub use steps::Steps;
 pub use worker::Threads;

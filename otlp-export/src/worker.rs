@@ -31,6 +31,7 @@ pub struct Threads {
     /// A worker ends once there was nothing to send for this long. `service::threads.idle`, default 10 s.
     pub idle: Duration,
     started: Arc<AtomicUsize>,
+    none: bool,
 }
 
 impl Default for Threads {
@@ -42,7 +43,17 @@ impl Default for Threads {
 impl Threads {
     /// The same for every destination that gets a clone.
     pub fn new(options: ThreadOptions, idle: Duration) -> Threads {
-        Threads { options, idle, started: Arc::default() }
+        Threads { options, idle, started: Arc::default(), none: false }
+    }
+
+    /// No threads: whoever owns the destination does their work, see [`crate::Destination::step`].
+    pub fn none() -> Threads {
+        Threads { none: true, ..Threads::default() }
+    }
+
+    /// How many of them a destination may have that is to have `wanted`.
+    pub(crate) fn limit(&self, wanted: usize) -> usize {
+        if self.none { 0 } else { wanted.max(1) }
     }
 }
 

@@ -16,8 +16,11 @@
 //! # On failure
 //!
 //! A batch refused by the prefix or by the first processor of the tail comes back. One refused further down, where it may
-//! have been accepted and acknowledged long ago, is settled with the failure: dropped and counted where it was accepted,
-//! "send again" where it was not. Panics are not caught here: the stage does that, for each batch.
+//! have been accepted and acknowledged long ago, goes to [`Downstream::refuse`]: dropped and counted where it was accepted,
+//! refused and "send again" where it was not.
+//!
+//! A panic in the prefix or in the first processor of the tail is not caught here: the stage does that, for each batch.
+//! Further down one group may be of many senders, so there it is caught for each part, and [`Downstream::panicked`] hears.
 //!
 //! # On shutdown
 //!
@@ -32,7 +35,11 @@ use std::vec::IntoIter;
 
 use otlp_core::component::{Downstream, Health, Processor, Refused, Transform};
 use otlp_core::flow::gate::Room;
-use otlp_core::{Batch, Deadline, Failure, Group};
+use otlp_core::telemetry::names;
+use otlp_core::telemetry::registry::{Counter, Registry};
+use otlp_core::thread::catch_panic;
+use otlp_core::{Batch, Deadline, Failure, Group, ItemCount, Signal};
+use smallvec::SmallVec;
 
 use crate::pass::Pass;
 
@@ -72,13 +79,26 @@ pub struct Chain {
 /// Shared freely; see [`Transform`] for the law that makes it correct.
 #[derive(Default)]
 pub struct Prefix {
-    transforms: Vec<Arc<dyn Transform>>,
+    transforms: Vec<Fused>,
+}
+
+/// A transform, and the processors whose work it does.
+struct Fused {
+    transform: Arc<dyn Transform>,
+    passages: SmallVec<[Passage; 1]>,
 }
 
 /// A processor of the tail: one that remembers, or neighbours that do not and work as one.
 enum Link {
-    Stateful(Box<dyn Processor>),
+    Stateful(Box<dyn Processor>, Passage),
     Stateless(Vec<Box<dyn Processor>>, Prefix),
+}
+
+/// Counts the items that go into a processor and those that come out of it: one addition each for a batch.
+#[derive(Clone, Debug, Default)]
+pub struct Passage {
+    incoming: Counter,
+    outgoing: Counter,
 }
 
 /// A processor that remembers nothing: a transform in a processor's clothes.
@@ -86,13 +106,18 @@ enum Link {
 pub struct Stateless(Arc<dyn Transform>);
 
 impl Chain {
-    /// Puts processors behind one another.
+    /// Puts processors behind one another. What passes them is not counted anywhere.
     pub fn new(processors: Vec<Box<dyn Processor>>) -> Chain {
+        Chain::counted(processors.into_iter().map(|processor| (Passage::default(), processor)).collect())
+    }
+
+    /// Puts processors behind one another, each with where it is counted.
+    pub fn counted(processors: Vec<(Passage, Box<dyn Processor>)>) -> Chain {
         let mut processors = processors.into_iter().peekable();
         let (stateless, prefix) = neighbours(&mut processors);
         let mut tail = Vec::new();
-        while let Some(processor) = processors.next() {
-            tail.push(Link::Stateful(processor));
+        while let Some((passage, processor)) = processors.next() {
+            tail.push(Link::Stateful(processor, passage));
             let (stateless, prefix) = neighbours(&mut processors);
             if !stateless.is_empty() {
                 tail.push(Link::Stateless(stateless, prefix));
@@ -119,8 +144,9 @@ impl Chain {
     /// The batch comes back where the first processor of the tail refuses it.
     pub fn process_tail(&mut self, batch: Batch, downstream: &mut dyn Downstream) -> Result<(), Refused> {
         match self.tail.split_first_mut() {
-            Some((Link::Stateful(processor), rest)) => {
-                processor.process(batch, &mut Relay { rest, downstream, room: None })
+            Some((Link::Stateful(processor, passage), rest)) => {
+                passage.incoming.add(batch.items().get());
+                processor.process(batch, &mut Relay { passage, rest, downstream, room: None })
             }
             // No tail: one that remembers nothing would be in the prefix.
             _ => {
@@ -137,8 +163,8 @@ impl Chain {
         let mut next: Option<Instant> = None;
         for index in 0..self.tail.len() {
             let Some((link, rest)) = self.tail[index..].split_first_mut() else { break };
-            let Link::Stateful(processor) = link else { continue };
-            let wanted = processor.tick(&mut Relay { rest, downstream, room: None });
+            let Link::Stateful(processor, passage) = link else { continue };
+            let wanted = processor.tick(&mut Relay { passage, rest, downstream, room: None });
             next = match (next, wanted) {
                 (Some(one), Some(two)) => Some(one.min(two)),
                 (one, two) => one.or(two),
@@ -151,8 +177,8 @@ impl Chain {
     pub fn flush(&mut self, downstream: &mut dyn Downstream) {
         for index in 0..self.tail.len() {
             let Some((link, rest)) = self.tail[index..].split_first_mut() else { break };
-            if let Link::Stateful(processor) = link {
-                processor.flush(&mut Relay { rest, downstream, room: None });
+            if let Link::Stateful(processor, passage) = link {
+                processor.flush(&mut Relay { passage, rest, downstream, room: None });
             }
         }
     }
@@ -160,7 +186,7 @@ impl Chain {
     /// Ends all processors, after a last [`Chain::flush`].
     pub fn shutdown(&mut self, deadline: Deadline) {
         let tail = self.tail.iter_mut().flat_map(|link| match link {
-            Link::Stateful(processor) => std::slice::from_mut(processor),
+            Link::Stateful(processor, _) => std::slice::from_mut(processor),
             Link::Stateless(processors, _) => processors,
         });
         for processor in self.stateless.iter_mut().chain(tail) {
@@ -171,7 +197,7 @@ impl Chain {
     /// How the worst of its processors fares.
     pub fn health(&self) -> Health {
         let tail = self.tail.iter().flat_map(|link| match link {
-            Link::Stateful(processor) => std::slice::from_ref(processor),
+            Link::Stateful(processor, _) => std::slice::from_ref(processor),
             Link::Stateless(processors, _) => processors,
         });
         let all = self.stateless.iter().chain(tail).map(|processor| processor.health());
@@ -195,21 +221,44 @@ impl Chain {
     }
 }
 
+impl Passage {
+    /// Counts under the processor's id and the pipeline's signal: the places of one processor in several pipelines of a
+    /// signal are counted together, as in the Collector.
+    pub fn new(registry: &Registry, processor: &str, signal: Signal) -> Passage {
+        let counter = |name| {
+            let labels = vec![("processor", processor.to_owned()), ("otel.signal", signal.as_str().to_owned())];
+            registry.counter(name, None, labels)
+        };
+        Passage { incoming: counter(names::PROCESSOR_INCOMING), outgoing: counter(names::PROCESSOR_OUTGOING) }
+    }
+}
+
 impl Prefix {
-    /// Puts transforms behind one another, and makes one pass over the bytes of neighbours that can share it.
+    /// Puts transforms behind one another, and makes one pass over the bytes of neighbours that can share it. What passes
+    /// them is not counted anywhere.
     pub fn new(transforms: Vec<Arc<dyn Transform>>) -> Prefix {
-        let mut fused: Vec<Arc<dyn Transform>> = Vec::with_capacity(transforms.len());
-        let mut open: Option<Pass> = None;
-        for transform in transforms {
+        Prefix::counted(transforms.into_iter().map(|transform| (Passage::default(), transform)).collect())
+    }
+
+    /// The same, each with where it is counted.
+    fn counted(transforms: Vec<(Passage, Arc<dyn Transform>)>) -> Prefix {
+        let mut fused: Vec<Fused> = Vec::with_capacity(transforms.len());
+        let mut open: Option<(Pass, SmallVec<[Passage; 1]>)> = None;
+        let close = |(pass, passages)| Fused { transform: Arc::new(pass), passages };
+        for (passage, transform) in transforms {
             match transform.as_any().and_then(|any| any.downcast_ref::<Pass>()) {
-                Some(pass) => open.get_or_insert_default().join(pass),
+                Some(own) => {
+                    let (pass, passages) = open.get_or_insert_default();
+                    pass.join(own);
+                    passages.push(passage);
+                }
                 None => {
-                    fused.extend(open.take().map(|pass| Arc::new(pass) as Arc<dyn Transform>));
-                    fused.push(transform);
+                    fused.extend(open.take().map(close));
+                    fused.push(Fused { transform, passages: SmallVec::from_iter([passage]) });
                 }
             }
         }
-        fused.extend(open.map(|pass| Arc::new(pass) as Arc<dyn Transform>));
+        fused.extend(open.map(close));
         Prefix { transforms: fused }
     }
 
@@ -229,28 +278,34 @@ impl Prefix {
     /// Where a transform does: nothing is caught here.
     pub fn apply(&self, batch: Batch) -> Result<Option<Batch>, Refused> {
         let mut batch = batch;
-        for transform in &self.transforms {
+        for Fused { transform, passages } in &self.transforms {
+            passages.iter().for_each(|passage| passage.incoming.add(batch.items().get()));
             match transform.apply(batch)? {
                 Some(left) => batch = left,
                 None => return Ok(None),
             }
+            passages.iter().for_each(|passage| passage.outgoing.add(batch.items().get()));
         }
         Ok(Some(batch))
     }
 }
 
 /// Takes the processors from the front that remember nothing.
-fn neighbours(processors: &mut Peekable<IntoIter<Box<dyn Processor>>>) -> (Vec<Box<dyn Processor>>, Prefix) {
+fn neighbours(processors: &mut Peekable<IntoIter<(Passage, Box<dyn Processor>)>>) -> (Vec<Box<dyn Processor>>, Prefix) {
     let (mut stateless, mut transforms) = (Vec::new(), Vec::new());
-    while let Some(transform) = processors.peek().and_then(|processor| processor.transform()) {
-        transforms.push(transform);
-        stateless.extend(processors.next());
+    while let Some(transform) = processors.peek().and_then(|(_, processor)| processor.transform())
+        && let Some((passage, processor)) = processors.next()
+    {
+        transforms.push((passage, transform));
+        stateless.push(processor);
     }
-    (stateless, Prefix::new(transforms))
+    (stateless, Prefix::counted(transforms))
 }
 
 /// What a processor of the tail sees as its downstream: the processors behind it, then the chain's own downstream.
 struct Relay<'a> {
+    /// Of the processor whose downstream it is.
+    passage: &'a Passage,
     rest: &'a mut [Link],
     downstream: &'a mut dyn Downstream,
     /// Places in the queues reserved for the batch that is being processed, when an earlier processor held it. They
@@ -261,37 +316,11 @@ struct Relay<'a> {
 impl Downstream for Relay<'_> {
     fn emit(&mut self, group: Group) {
         let mut group = group;
+        self.passage.outgoing.add(group.items().get());
         if let Some(room) = self.room.take() {
             group.join_room(room);
         }
-        let Some((next, rest)) = self.rest.split_first_mut() else {
-            return self.downstream.emit(group);
-        };
-        let mut room = group.take_room();
-        match next {
-            // A group goes through a transform part by part and stays one group.
-            Link::Stateless(_, prefix) => {
-                let mut left = Group::new(group.signal());
-                for part in group.into_parts() {
-                    match prefix.apply(part) {
-                        Ok(Some(part)) => left.push(part),
-                        Ok(None) => {}
-                        Err(refused) => settle(refused),
-                    }
-                }
-                if !left.is_empty() {
-                    Relay { rest, downstream: &mut *self.downstream, room }.emit(left);
-                }
-            }
-            Link::Stateful(processor) => {
-                for part in group.into_parts() {
-                    let mut relay = Relay { rest: &mut *rest, downstream: &mut *self.downstream, room: room.take() };
-                    if let Err(refused) = processor.process(part, &mut relay) {
-                        settle(refused);
-                    }
-                }
-            }
-        }
+        pass_on(group, self.rest, self.downstream);
     }
 
     fn hold(&mut self, batch: &mut Batch, joins: bool) -> Result<Room, Failure> {
@@ -306,6 +335,18 @@ impl Downstream for Relay<'_> {
             Some(room) => Ok(room),
             None => self.downstream.hold_split(batch, begins),
         }
+    }
+
+    fn refuse(&mut self, refused: Refused) {
+        self.downstream.refuse(refused);
+    }
+
+    fn panicked(&mut self, offered: ItemCount, message: &str) {
+        self.downstream.panicked(offered, message);
+    }
+
+    fn removed(&mut self, offered: ItemCount) {
+        self.downstream.removed(offered);
     }
 
     fn is_idle(&self) -> bool {
@@ -337,8 +378,47 @@ impl Processor for Stateless {
     }
 }
 
-fn settle(refused: Refused) {
-    refused.batch.settle(refused.failure.into());
+/// Takes a group through what is left of the tail.
+fn pass_on(group: Group, links: &mut [Link], downstream: &mut dyn Downstream) {
+    let mut group = group;
+    let Some((next, rest)) = links.split_first_mut() else {
+        return downstream.emit(group);
+    };
+    let mut room = group.take_room();
+    match next {
+        // A group goes through a transform part by part and stays one group.
+        Link::Stateless(_, prefix) => {
+            let mut left = Group::new(group.signal());
+            for part in group.into_parts() {
+                let offered = part.ticket().offered();
+                match catch_panic(|| prefix.apply(part)) {
+                    Ok(Ok(Some(part))) => left.push(part),
+                    Ok(Ok(None)) => downstream.removed(offered),
+                    Ok(Err(refused)) => downstream.refuse(refused),
+                    Err(message) => downstream.panicked(offered, &message),
+                }
+            }
+            if !left.is_empty() {
+                if let Some(room) = room {
+                    left.join_room(room);
+                }
+                pass_on(left, rest, downstream);
+            }
+        }
+        Link::Stateful(processor, passage) => {
+            for part in group.into_parts() {
+                let offered = part.ticket().offered();
+                passage.incoming.add(part.items().get());
+                let mut relay = Relay { passage, rest: &mut *rest, downstream: &mut *downstream, room: room.take() };
+                // What it held before has tickets of its own, so nothing can be lost without being counted.
+                match catch_panic(|| processor.process(part, &mut relay)) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(refused)) => downstream.refuse(refused),
+                    Err(message) => downstream.panicked(offered, &message),
+                }
+            }
+        }
+    }
 }
 
 struct Collected(Vec<Group>);

@@ -19,6 +19,8 @@ mod checks;
 mod decode;
 mod endpoint;
 mod expand;
+#[doc(hidden)]
+pub mod fuzz;
 mod id;
 mod node;
 mod print;

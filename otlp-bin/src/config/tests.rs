@@ -703,6 +703,11 @@ proptest! {
     }
 
     #[test]
+    fn the_fuzz_target_holds(start in any::<u8>(), length in 0..20_u8, text in texts()) {
+        fuzz::yaml(&[&[start, length], text.as_bytes()].concat());
+    }
+
+    #[test]
     fn any_text_survives_printing(text in any::<String>()) {
         let quoted = serde_json::Value::from(text.replace('$', "$$")).to_string();
         let more = format!("extensions: {{health_check: {{response_body: {{healthy: {quoted}}}}}}}");

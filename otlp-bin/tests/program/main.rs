@@ -6,6 +6,7 @@
 //! | `delivery.rs`  | what goes in comes out, once, to each destination; the books balance |
 //! | `shutdown.rs`  | a stop loses nothing that can be delivered, and ends in time         |
 //! | `refusal.rs`   | full means "try again later"; bad input gets a clear answer          |
+//! | `simulation.rs`| a whole pipeline on a simulated clock, stepped from a seed           |
 //! | `admin.rs`     | health, metrics, command line, exit codes, secrets                   |
 //! | `tidy.rs`      | the structure that ARCHITECTURE.md promises                          |
 
@@ -13,5 +14,6 @@ mod admin;
 mod delivery;
 mod refusal;
 mod shutdown;
+mod simulation;
 mod support;
 mod tidy;

@@ -128,6 +128,11 @@ impl Queue {
         (self.sizer.of(state.held), self.sizer.of(capacity))
     }
 
+    /// When what is being joined leaves although it is small, if anything is.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.batcher.as_ref()?.lock().due()
+    }
+
     /// Waits for something to send, for as long as `idle`, or until stop is asked and nothing is left.
     pub(crate) fn next(&self, stop: &Stop, idle: Duration) -> Next {
         match &self.batcher {

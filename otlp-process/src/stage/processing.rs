@@ -16,7 +16,7 @@ use otlp_core::telemetry::ledger::Ledger;
 use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::{Counter, DURATION_BOUNDS, Histogram, Registry};
 use otlp_core::thread::catch_panic;
-use otlp_core::{Ack, Batch, Clock, Code, Deadline, Failure, Group, ItemCount, Reason, Ticket};
+use otlp_core::{Ack, Batch, Clock, Code, Deadline, Failure, Group, ItemCount, Outcome, Reason, Ticket};
 
 use crate::chain::{Chain, Prefix};
 
@@ -127,7 +127,7 @@ impl Processing {
 
     /// Refuses a batch that was not begun.
     pub fn refuse(&mut self, batch: Batch, failure: Failure) {
-        self.way.refuse(batch, failure);
+        self.way.refuse(Refused { batch: Box::new(batch), failure, hold: false });
     }
 
     /// How the worst of the processors fares.
@@ -165,14 +165,14 @@ impl Processing {
         match result {
             Applied::Left(batch) if self.chain.has_tail() => self.tail(batch),
             Applied::Left(batch) => {
-                let items = batch.items();
+                let offered = batch.ticket().offered();
                 self.way.taken = false;
                 if self.guarded("handing on a batch", |_, way| way.emit(Group::of(batch))).is_none() {
-                    self.panicked(items);
+                    self.panicked(offered);
                 }
             }
             Applied::Removed(items) => self.way.removed(items),
-            Applied::Refused(refused) => self.way.refuse(*refused.batch, refused.failure),
+            Applied::Refused(refused) => self.way.refuse(*refused),
             Applied::Panicked(items) => {
                 self.way.taken = false;
                 self.panicked(items);
@@ -181,12 +181,12 @@ impl Processing {
     }
 
     fn tail(&mut self, batch: Batch) {
-        let items = batch.items();
+        let offered = batch.ticket().offered();
         self.way.taken = false;
         match self.guarded("processing a batch", |chain, way| chain.process_tail(batch, way)) {
             Some(Ok(())) => {}
-            Some(Err(refused)) => self.way.refuse(*refused.batch, refused.failure),
-            None => self.panicked(items),
+            Some(Err(refused)) => self.way.refuse(refused),
+            None => self.panicked(offered),
         }
     }
 
@@ -211,7 +211,7 @@ impl Processing {
 impl Work {
     /// Takes a batch through the prefix, on any thread.
     pub(crate) fn run(&self, batch: Batch) -> Worked {
-        let (items, bytes) = (batch.items(), batch.size().get());
+        let (offered, bytes) = (batch.ticket().offered(), batch.size().get());
         if batch.ticket().ack().is_withdrawn() {
             let failure = Failure::refused(Reason::WITHDRAWN, "the sender sends it again");
             let refused = Refused { batch: Box::new(batch), failure, hold: false };
@@ -223,11 +223,11 @@ impl Work {
         let began = self.clock.now();
         let result = match catch_panic(|| self.prefix.apply(batch)) {
             Ok(Ok(Some(batch))) => Applied::Left(batch),
-            Ok(Ok(None)) => Applied::Removed(items),
+            Ok(Ok(None)) => Applied::Removed(offered),
             Ok(Err(refused)) => Applied::Refused(Box::new(refused)),
             Err(message) => {
                 log_panic(&self.pipeline, "processing a batch", &message);
-                Applied::Panicked(items)
+                Applied::Panicked(offered)
             }
         };
         Worked { result, bytes, took: self.clock.now().saturating_duration_since(began) }
@@ -235,18 +235,6 @@ impl Work {
 }
 
 impl Way {
-    fn refuse(&mut self, batch: Batch, failure: Failure) {
-        self.metrics.failed(failure.reason);
-        batch.into_ticket().refuse(&self.ledger, failure);
-    }
-
-    /// All items of a batch were removed; its sender has been told.
-    fn removed(&mut self, items: ItemCount) {
-        let mut ticket = Ticket::new(items, Ack::nobody());
-        ticket.accept(&self.ledger, ItemCount::ZERO);
-        ticket.settle(otlp_core::Outcome::Delivered);
-    }
-
     fn accept(&mut self, batch: &mut Batch) {
         let items = batch.items();
         if !batch.ticket().is_accepted() {
@@ -276,7 +264,7 @@ impl Downstream for Way {
             Err(failure) => {
                 self.taken = true;
                 for batch in group.into_parts() {
-                    self.refuse(batch, failure.clone());
+                    self.refuse(Refused { batch: Box::new(batch), failure: failure.clone(), hold: false });
                 }
             }
         }
@@ -293,6 +281,28 @@ impl Downstream for Way {
         batch.ticket_mut().queued();
         self.taken = true;
         Ok(room)
+    }
+
+    fn refuse(&mut self, refused: Refused) {
+        self.taken = true;
+        self.metrics.failed(refused.failure.reason);
+        refused.batch.into_ticket().refuse(&self.ledger, refused.failure);
+    }
+
+    fn panicked(&mut self, offered: ItemCount, message: &str) {
+        self.taken = true;
+        log_panic(self.ledger.pipeline(), "processing what another let go", message);
+        if offered > ItemCount::ZERO {
+            Ticket::new(offered, Ack::nobody()).refuse(&self.ledger, panic_failure());
+        }
+        self.metrics.failed(Reason::PANIC);
+    }
+
+    fn removed(&mut self, offered: ItemCount) {
+        self.taken = true;
+        let mut ticket = Ticket::new(offered, Ack::nobody());
+        ticket.accept(&self.ledger, ItemCount::ZERO);
+        ticket.settle(Outcome::Delivered);
     }
 
     fn is_idle(&self) -> bool {

@@ -6,11 +6,14 @@ use bytes::Bytes;
 use crossbeam_channel::unbounded;
 use otlp_core::component::{Downstream, HealthState, Outlet, Processor, Refused, Transform};
 use otlp_core::flow::gate::{Capacity, GateOptions, GateOutlet, Place, Room, Weight, gate};
+use otlp_core::testing::generate;
+use otlp_core::wire::{Retained, retain, walk};
 use otlp_core::{Ack, AckMode, Group, ItemCount, Outcome, Signal};
 use proptest::prelude::*;
 
 use super::*;
 use crate::batch::{BatchProcessor, Config};
+use crate::chain::Passage;
 use crate::inlet::PipelineOutlet;
 
 const GENEROUS: Duration = Duration::from_secs(60);
@@ -20,10 +23,14 @@ const PANICS: u8 = 255;
 const REFUSED: u8 = 254;
 const REMOVED: u8 = 253;
 const PANICS_IN_TAIL: u8 = 252;
+/// Every second item of it is removed.
+const HALVED: u8 = 251;
+const REMOVED_ITEM: u8 = 250;
 
-/// One byte an item; the id is in all of them.
+/// One byte an item; the id is in all of them, but for every second of what is to be halved.
 fn batch(id: u8, items: usize) -> Batch {
-    Batch::trusted(Signal::Traces, ItemCount::from(items), Bytes::from(vec![id; items]))
+    let byte = |item| if id == HALVED && item % 2 == 1 { REMOVED_ITEM } else { id };
+    Batch::trusted(Signal::Traces, ItemCount::from(items), (0..items).map(byte).collect::<Vec<u8>>().into())
 }
 
 fn split(batch: &mut Batch, items: ItemCount) -> Option<Batch> {
@@ -49,6 +56,18 @@ impl Transform for Obedient {
             }
             _ => Ok(Some(batch)),
         }
+    }
+}
+
+/// A transform that removes items.
+struct Remover;
+
+impl Transform for Remover {
+    fn apply(&self, batch: Batch) -> Result<Option<Batch>, Refused> {
+        let body: Bytes = batch.body().iter().copied().filter(|&item| item != REMOVED_ITEM).collect();
+        let kept = ItemCount::from(body.len());
+        let removed = batch.items() - kept;
+        Ok(batch.retained(Retained { body, kept, removed }))
     }
 }
 
@@ -152,7 +171,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let mode = prop_oneof![Just(AckMode::Queued), Just(AckMode::Stored), Just(AckMode::Exported)];
-    let id = prop_oneof![8 => 0u8..100, 1 => REMOVED..=PANICS, 1 => Just(PANICS_IN_TAIL)];
+    let id = prop_oneof![8 => 0u8..100, 1 => REMOVED..=PANICS, 1 => Just(PANICS_IN_TAIL), 2 => Just(HALVED)];
     let step = prop_oneof![
         8 => (id, 1usize..12, mode).prop_map(|(id, items, mode)| Step::Offer { id, items, mode }),
         1 => Just(Step::Withdraw),
@@ -177,6 +196,8 @@ proptest! {
         bounded_size in any::<bool>(),
         capacity in 5u64..60,
         batches in any::<bool>(),
+        obedient_late in any::<bool>(),
+        remover_at in 0usize..4,
     ) {
         let (ledger, clock) = (ledger(), Clock::simulated());
         let queues = Queues::new(2, Capacity { requests: Some(1000), items: Some(capacity), bytes: None });
@@ -185,10 +206,12 @@ proptest! {
             send_batch_max_size: if bounded_size { size } else { 0 },
             ..Config::default()
         };
-        let mut chain = vec![obedient(), Box::new(Touchy) as Box<dyn Processor>];
+        let mut chain = vec![obedient()];
+        chain.insert(usize::from(!obedient_late), Box::new(Touchy) as Box<dyn Processor>);
         if batches {
             chain.push(batching(config));
         }
+        chain.insert(remover_at.min(chain.len()), Box::new(Stateless(Arc::new(Remover))));
         let fanout = Arc::clone(&queues) as Arc<dyn Fanout>;
         let mut processing =
             Processing::new(Chain::new(chain), Arc::clone(&ledger), fanout, &Registry::new(), clock.clone());
@@ -236,6 +259,7 @@ proptest! {
             prop_assert_eq!(column.held, ItemCount::ZERO);
             prop_assert_eq!(column.dropped_for(Reason::LOST), ItemCount::ZERO);
         }
+        let mut halved = 0;
         for (id, items, mode, heard) in waiting {
             let outcome = heard.try_recv();
             prop_assert!(outcome.is_ok(), "the sender of {} heard nothing", id);
@@ -246,6 +270,7 @@ proptest! {
                 }
                 (REFUSED, Outcome::Failed(failure)) => prop_assert_eq!(failure.reason, Reason::MEMORY_LIMIT),
                 (REMOVED, outcome) => prop_assert_eq!(outcome, delivered()),
+                (HALVED, Outcome::Delivered) => halved += items.div_ceil(2),
                 (id, Outcome::Delivered) => {
                     prop_assert!(id < 100);
                     for sent in &sent {
@@ -260,10 +285,12 @@ proptest! {
                 (id, outcome) => prop_assert!(false, "{}: {:?}", id, outcome),
             }
         }
-        if offered < 100 {
-            for sent in &sent {
-                prop_assert!(sent.concat().is_sorted(), "order is kept: {:?}", sent);
-            }
+        for sent in &sent {
+            let mut sent = sent.concat();
+            prop_assert!(!sent.contains(&REMOVED_ITEM));
+            prop_assert!(sent.iter().filter(|&&byte| byte == HALVED).count() >= halved);
+            sent.retain(|&byte| byte < 100);
+            prop_assert!(offered >= 100 || sent.is_sorted(), "order is kept: {:?}", sent);
         }
     }
 }
@@ -491,4 +518,170 @@ fn a_request_taken_back_before_it_was_begun_is_not_sent() {
     processing.process(batch);
     assert!(queues.inlets[0].is_empty());
     assert_eq!(ledger.page().refused[&Reason::WITHDRAWN], ItemCount(4));
+}
+
+/// Keeps the items for whose number in their batch it is so, and removes the others.
+struct Keep(fn(usize) -> bool);
+
+impl Transform for Keep {
+    fn apply(&self, batch: Batch) -> Result<Option<Batch>, Refused> {
+        let mut number = 0;
+        let left = retain(batch.signal(), batch.body(), |_| {
+            number += 1;
+            self.0(number - 1)
+        });
+        Ok(batch.retained(left))
+    }
+}
+
+fn keep(which: fn(usize) -> bool) -> Box<dyn Processor> {
+    Box::new(Stateless(Arc::new(Keep(which))))
+}
+
+/// A real request.
+fn spans(items: u64) -> Batch {
+    let body = generate::request(Signal::Traces, 7, items as usize);
+    Batch::trusted(Signal::Traces, ItemCount(items), body)
+}
+
+fn stepped(chain: Chain) -> (Processing, Arc<Ledger>, Arc<Queues>) {
+    let (ledger, queues) = (ledger(), Queues::new(2, Capacity::default()));
+    let fanout = Arc::clone(&queues) as Arc<dyn Fanout>;
+    let processing = Processing::new(chain, Arc::clone(&ledger), fanout, &Registry::new(), Clock::simulated());
+    (processing, ledger, queues)
+}
+
+fn spans_in(body: &[u8]) -> usize {
+    let mut items = 0;
+    walk(Signal::Traces, body, |_| items += 1);
+    items
+}
+
+#[test]
+fn what_processors_remove_is_booked_wherever_they_stand() {
+    let first_half: fn(usize) -> bool = |number| number < 5;
+    let every_other: fn(usize) -> bool = |number| number % 2 == 0;
+    let none: fn(usize) -> bool = |_| false;
+    let touchy = || Box::new(Touchy) as Box<dyn Processor>;
+    let wire = || Box::new(BatchProcessor::new("batch", Config::default(), &Registry::new()).unwrap());
+    let chains = [
+        ("nothing removed", vec![keep(|_| true)], 10),
+        ("some, by two in a row", vec![keep(first_half), keep(every_other)], 3),
+        ("some, and then the rest", vec![keep(first_half), keep(none)], 0),
+        ("behind one that remembers", vec![touchy(), keep(first_half), touchy(), keep(every_other)], 3),
+        ("before and behind it, and then the rest", vec![keep(first_half), touchy(), keep(none)], 0),
+        ("after it was accepted", vec![keep(first_half), wire(), keep(every_other)], 3),
+        ("the rest, after it was accepted", vec![keep(first_half), wire(), keep(none)], 0),
+    ];
+    for (name, chain, left) in chains {
+        let (mut processing, ledger, queues) = stepped(Chain::new(chain));
+        let (batch, heard) = awaited(spans(10), AckMode::Exported);
+        processing.process(batch);
+        processing.flush();
+        let page = ledger.page();
+        assert_eq!((page.accepted, page.removed), (ItemCount(10), ItemCount(10 - left)), "{name}");
+        assert_eq!(page.balance(), Ok(()), "{name}");
+        for destination in 0..2 {
+            let sent: usize = queues.export(destination, &delivered()).iter().map(|body| spans_in(body)).sum();
+            assert_eq!(sent as u64, left, "{name}");
+        }
+        assert_eq!(heard.try_recv(), Ok(delivered()), "{name}");
+        let page = ledger.page();
+        assert_eq!((page.held, page.destinations[0].exported), (ItemCount::ZERO, ItemCount(left)), "{name}");
+        assert_eq!(page.balance(), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn what_was_offered_is_refused_whole_whoever_refuses_it() {
+    let touchy = || Box::new(Touchy) as Box<dyn Processor>;
+    for (chain, capacity) in [
+        (vec![obedient()], 100),
+        (vec![touchy(), obedient()], 100),
+        (vec![Box::new(Stateless(Arc::new(Remover))), touchy(), touchy(), obedient()], 100),
+        // The queues have no room for what is left.
+        (vec![Box::new(Stateless(Arc::new(Remover))) as Box<dyn Processor>], 3),
+        (vec![touchy(), Box::new(Stateless(Arc::new(Remover)))], 3),
+    ] {
+        let (ledger, registry) = (ledger(), Registry::new());
+        let queues = Queues::new(2, Capacity { items: Some(capacity), ..Capacity::default() });
+        let fanout = Arc::clone(&queues) as Arc<dyn Fanout>;
+        let mut processing =
+            Processing::new(Chain::new(chain), Arc::clone(&ledger), fanout, &registry, Clock::simulated());
+        let reason = if capacity == 3 { Reason::QUEUE_FULL } else { Reason::MEMORY_LIMIT };
+        // The first says what is to be done with it.
+        let mut body = vec![if capacity == 3 { HALVED } else { REFUSED }; 5];
+        body.extend([REMOVED_ITEM; 4]);
+        let (batch, heard) = awaited(Batch::trusted(Signal::Traces, ItemCount(9), body.into()), AckMode::Queued);
+        processing.process(batch);
+        let Ok(Outcome::Failed(failure)) = heard.try_recv() else { panic!("not refused") };
+        assert_eq!((failure.reason, failure.is_retryable()), (reason, true));
+        let page = ledger.page();
+        assert_eq!((page.accepted, page.refused[&reason]), (ItemCount::ZERO, ItemCount(9)));
+        let failures = registry.samples().into_iter().find(|sample| sample.name == "otlpd_pipeline_failures");
+        assert_eq!(failures.and_then(|sample| sample.as_number()), Some(1.0));
+    }
+}
+
+#[test]
+fn a_panic_behind_a_processor_that_joins_costs_one_of_those_joined() {
+    let wire = || batching(Config { timeout: Duration::from_secs(3600), ..Config::default() });
+    let touchy = || Box::new(Touchy) as Box<dyn Processor>;
+    for (chain, poison, accepted) in [
+        (vec![wire(), obedient()], PANICS, true),
+        (vec![wire(), touchy()], PANICS_IN_TAIL, true),
+        (vec![touchy(), obedient()], PANICS, false),
+    ] {
+        let (mut processing, ledger, queues) = stepped(Chain::new(chain));
+        for id in [1, poison, 2] {
+            processing.process(batch(id, 3));
+        }
+        processing.flush();
+        let sent = queues.export(0, &delivered());
+        assert_eq!(sent.concat(), [1, 1, 1, 2, 2, 2]);
+        let page = ledger.page();
+        assert_eq!((page.balance(), page.held), (Ok(()), ItemCount::ZERO));
+        let lost =
+            if accepted { page.destinations[0].dropped_for(Reason::PANIC) } else { page.refused[&Reason::PANIC] };
+        assert_eq!((lost, page.accepted), (ItemCount(3), ItemCount(if accepted { 9 } else { 6 })));
+    }
+}
+
+#[test]
+fn items_are_counted_before_and_behind_every_processor() {
+    let registry = Registry::new();
+    let resource = |key: &str| {
+        let action = crate::attributes::Action { key: key.into(), action: "delete".into(), ..Default::default() };
+        let resource = crate::resource::Resource::new(crate::resource::Config { attributes: vec![action] }).unwrap();
+        Box::new(crate::chain::Stateless::new(resource)) as Box<dyn Processor>
+    };
+    let processors = vec![
+        ("resource/1", resource("a")),
+        ("resource/2", resource("b")),
+        ("filter/1", keep(|number| number > 0)),
+        ("batch", Box::new(BatchProcessor::new("batch", Config::default(), &registry).unwrap())),
+        ("resource/3", resource("c")),
+        ("filter/2", keep(|number| number > 1)),
+    ];
+    let counted = |(id, processor)| (Passage::new(&registry, id, Signal::Traces), processor);
+    let chain = Chain::counted(processors.into_iter().map(counted).collect());
+    assert_eq!(format!("{:?}", chain.prefix()), "Prefix(2 transforms)", "neighbours are still one pass");
+    let (mut processing, _, queues) = stepped(chain);
+    let count = |direction: &str| -> Vec<u64> {
+        let name = format!("otelcol_processor_{direction}_items");
+        let samples = registry.samples().into_iter().filter(|sample| sample.name == name);
+        samples
+            .inspect(|sample| assert_eq!(sample.labels[1], ("otel.signal", "traces".to_owned())))
+            .map(|sample| sample.as_number().unwrap() as u64)
+            .collect()
+    };
+    processing.process(spans(10));
+    processing.process(spans(1));
+    // In the order of their names: batch, filter/1, filter/2, resource/1, resource/2, resource/3.
+    assert_eq!(count("incoming"), [9, 11, 0, 11, 11, 0]);
+    assert_eq!(count("outgoing"), [0, 9, 0, 11, 11, 0]);
+    processing.flush();
+    assert_eq!(count("incoming"), [9, 11, 9, 11, 11, 9]);
+    assert_eq!(count("outgoing"), [9, 9, 7, 11, 11, 9]);
+    assert_eq!(queues.export(0, &delivered()).iter().map(|body| spans_in(body)).sum::<usize>(), 7);
 }
