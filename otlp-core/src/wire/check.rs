@@ -46,11 +46,14 @@ impl Batch {
                 (checked, body, legacy) = (again, adopted, true);
             }
         }
+        let normalized = legacy || !checked.canonical;
         if !checked.canonical {
             body = normalize(signal, &body);
+            // Of two members of a oneof only the last is left, and its items with it.
+            checked = validate(signal, &body, limits)?;
         }
         let findings = Findings {
-            normalized: legacy || !checked.canonical,
+            normalized,
             invalid_ids: checked.invalid_ids,
             string_indexes: checked.string_indexes,
             legacy,
@@ -150,6 +153,18 @@ mod tests {
         let body = Bytes::from_static(&[0x0a, 4, 0xc2, 0x3e, 1, 0xff]);
         let (batch, findings) = Batch::check(Signal::Traces, body.clone(), &Limits::default()).unwrap();
         assert_eq!((batch.items(), batch.body(), findings), (ItemCount::ZERO, &body, Findings::default()));
+    }
+
+    #[test]
+    fn items_are_counted_as_they_are_left() {
+        // A metric with a gauge of two points and then a sum of one: of two members of a oneof the last is meant.
+        let metric = [0x2a, 4, 0x0a, 0, 0x0a, 0, 0x3a, 2, 0x0a, 0];
+        let body: &[u8] = &[0x0a, 14, 0x12, 12, 0x12, 10];
+        let body = Bytes::from([body, &metric].concat());
+        let (batch, findings) = Batch::check(Signal::Metrics, body, &Limits::default()).unwrap();
+        assert!(findings.normalized);
+        assert_eq!(batch.items(), ItemCount(1));
+        assert_eq!(batch.body()[..], [0x0a, 8, 0x12, 6, 0x12, 4, 0x3a, 2, 0x0a, 0]);
     }
 
     #[cfg(feature = "types")]
