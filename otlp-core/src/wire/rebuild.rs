@@ -1,4 +1,4 @@
-//! Requests made of the items of another: the engine under [`retain`](super::retain) and [`split`](super::split).
+//! Requests made of the items of another: the engine under [`retain`](mod@super::retain) and [`split`](mod@super::split).
 //!
 //! One pass over the body. Around the items that are taken, the messages that hold them are written again, each with its
 //! own fields: resource, scope, schema URL, a metric's name and temporality, unknown fields. They are opened when their

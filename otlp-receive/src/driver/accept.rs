@@ -122,3 +122,76 @@ impl Acceptor {
 fn is_exhaustion(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::poll::{Ready, Waker};
+    use std::os::fd::BorrowedFd;
+
+    /// Remembers what it was last told to watch for.
+    #[derive(Default)]
+    struct Watches(Option<Interest>);
+
+    impl Poller for Watches {
+        fn add(&mut self, _source: BorrowedFd<'_>, _key: u64, interest: Interest) -> io::Result<()> {
+            self.0 = Some(interest);
+            Ok(())
+        }
+
+        fn modify(&mut self, _source: BorrowedFd<'_>, _key: u64, interest: Interest) -> io::Result<()> {
+            self.0 = Some(interest);
+            Ok(())
+        }
+
+        fn remove(&mut self, _source: BorrowedFd<'_>, _key: u64) {
+            self.0 = None;
+        }
+
+        fn add_waker(&mut self, _waker: &Waker) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn wait(&mut self, _timeout: Option<Duration>, _ready: &mut Vec<Ready>) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn while_it_pauses_the_listener_is_not_watched() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared::new().unwrap());
+        let mut acceptor = Acceptor::new(Arc::new(listener), 0, vec![Arc::clone(&shared)], 2);
+        let (mut poller, now) = (Watches::default(), Instant::now());
+        let (reads, nothing) = (Interest { read: true, write: false }, Interest::default());
+        acceptor.register(&mut poller, 1).unwrap();
+        let _waits = TcpStream::connect(address).unwrap();
+        assert!(acceptor.accept(&mut poller, 1, 0, 2, now, &shared).is_empty());
+        assert_eq!((poller.0, acceptor.resume_at()), (Some(nothing), Some(now + PAUSE)));
+        assert!(shared.trouble().is_some_and(|trouble| trouble.contains("max_connections")));
+        acceptor.resume(&mut poller, 1, now, &shared);
+        assert_eq!(poller.0, Some(nothing));
+        acceptor.resume(&mut poller, 1, now + PAUSE, &shared);
+        assert_eq!((poller.0, acceptor.resume_at(), shared.trouble()), (Some(reads), None, None));
+        assert_eq!(acceptor.accept(&mut poller, 1, 0, 1, now, &shared).len(), 1, "it waited in the backlog");
+        acceptor.close(&mut poller, 1);
+        assert_eq!(poller.0, None);
+    }
+
+    #[test]
+    fn only_what_the_process_lacks_makes_it_pause() {
+        for (errno, exhausted) in [
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::NOBUFS, true),
+            (Errno::NOMEM, true),
+            (Errno::CONNABORTED, false),
+            (Errno::PROTO, false),
+            (Errno::NETDOWN, false),
+        ] {
+            assert_eq!(is_exhaustion(&errno.into()), exhausted, "{errno}");
+        }
+    }
+}

@@ -110,6 +110,11 @@ impl Answer {
         self
     }
 
+    /// Whether it answers a try to send telemetry: not a question for health, nor a preflight.
+    pub(crate) fn is_export(&self) -> bool {
+        self.content != Content::Nothing
+    }
+
     /// For the metrics.
     pub(crate) fn ending(&self) -> Ending {
         match self.status {

@@ -6,6 +6,7 @@
 //! | `head.rs`     | one request head: what it says, and what makes it ambiguous                     |
 //! | `protocol.rs` | the framing of a stream of requests: bytes in, events out; no socket           |
 //! | `session.rs`  | one connection: requests and outcomes in, answers out in order; no socket       |
+//! | `session/`    | `time.rs`: what a session does by the clock                                    |
 //! | `service.rs`  | what all connections share: routes, CORS, codings, draining                    |
 //! | `answer.rs`   | what a sender is told, and how that is written                                 |
 //! | `tests.rs`    | sessions, stepped by hand with a clock that stands still                       |

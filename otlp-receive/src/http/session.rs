@@ -8,6 +8,8 @@
 //!   more is parsed while [`OUTPUT_BYTES_MAX`] wait to be written.
 //! - After an answer with `connection: close` nothing is parsed any more.
 
+mod time;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,9 +39,6 @@ const DIRECT_BYTES_MIN: u64 = 16 << 10;
 /// How long a closed connection waits for the sender to have read its answer. Closing at once would throw it away where
 /// bytes of the sender's are unread (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(1);
-/// A sender that closed its side may still read: so long its open requests wait for their outcome before they are
-/// withdrawn.
-const HALF_CLOSED_WAIT: Duration = Duration::from_millis(250);
 
 /// The state of one connection.
 pub(crate) struct Session {
@@ -289,56 +288,11 @@ impl Exchange for Session {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let config = &self.service.config;
-        let since = |since: Option<Instant>, limit| since.map(|since| since + limit);
-        let held = || self.waiting().any(|waiting| waiting.is_held());
-        match self.phase {
-            Phase::Over => return None,
-            Phase::Lingering { until } => return Some(until),
-            Phase::Open | Phase::Closing => {}
-        }
-        let idle = self.is_idle().then_some(self.idle_since);
-        let deadlines = [
-            since(idle, config.idle_timeout),
-            since(self.head_since(), config.read_header_timeout),
-            since(self.body_since(), config.read_timeout),
-            since(self.blocked_since, config.write_timeout),
-            since(self.gone_since(), HALF_CLOSED_WAIT),
-            self.waiting().map(|waiting| waiting.by).next(),
-            self.hold_next.filter(|_| held()),
-        ];
-        deadlines.into_iter().flatten().min()
+        self.next_deadline()
     }
 
     fn on_time(&mut self, now: Instant) {
-        let service = Arc::clone(&self.service);
-        let config = &service.config;
-        let due = |since: Option<Instant>, limit| since.is_some_and(|since| since + limit <= now);
-        let (idle, blocked) = (self.is_idle().then_some(self.idle_since), self.blocked_since);
-        match self.phase {
-            Phase::Lingering { until } if until <= now => self.phase = Phase::Over,
-            Phase::Lingering { .. } | Phase::Over => {}
-            Phase::Open | Phase::Closing => {
-                if due(idle, config.idle_timeout) {
-                    self.phase = Phase::Over;
-                } else if due(blocked, config.write_timeout) {
-                    self.broken();
-                } else if due(self.gone_since(), HALF_CLOSED_WAIT) {
-                    self.refuse_waiting(now, true);
-                    self.phase = Phase::Closing;
-                } else {
-                    if due(self.head_since(), config.read_header_timeout) {
-                        self.head_since = None;
-                        self.end_with(Answer::error(408, Reason::TIMEOUT, "the request's head took too long"), now);
-                    }
-                    if due(self.body_since(), config.read_timeout) {
-                        self.body_timed_out();
-                    }
-                    self.refuse_waiting(now, false);
-                    self.offer_held(now);
-                }
-            }
-        }
+        self.do_due(now);
     }
 }
 
@@ -349,24 +303,6 @@ impl Session {
 
     fn is_idle(&self) -> bool {
         self.slots.is_empty() && self.output.is_empty() && self.is_between_requests()
-    }
-
-    /// Since when the sender may be gone, as long as that matters.
-    fn gone_since(&self) -> Option<Instant> {
-        self.half_closed.filter(|_| self.waiting().next().is_some())
-    }
-
-    /// Since when a head is incomplete, as long as it is waited for.
-    fn head_since(&self) -> Option<Instant> {
-        self.head_since.filter(|_| self.phase == Phase::Open)
-    }
-
-    /// Since when a body is incomplete, as long as it is waited for.
-    fn body_since(&self) -> Option<Instant> {
-        match self.reading {
-            Reading::Body { since, .. } | Reading::Discard { since } if self.phase == Phase::Open => Some(since),
-            _ => None,
-        }
     }
 
     fn waiting(&self) -> impl Iterator<Item = &Waiting> {
@@ -479,21 +415,6 @@ impl Session {
         }
     }
 
-    /// Offers the batches that are held once more, in order.
-    fn offer_held(&mut self, now: Instant) {
-        if self.hold_next.is_none_or(|next| next > now) {
-            return;
-        }
-        self.hold_next = None;
-        for slot in &mut self.slots {
-            let State::Waiting(waiting) = &mut slot.state else { continue };
-            waiting.offer_again(&self.service.intake);
-            if waiting.is_held() {
-                self.hold_next = Some(now + HOLD_INTERVAL);
-            }
-        }
-    }
-
     /// Refuses what has waited too long, or all that waits.
     fn refuse_waiting(&mut self, now: Instant, all: bool) {
         for index in 0..self.slots.len() {
@@ -528,16 +449,6 @@ impl Session {
             self.phase = Phase::Closing;
             self.reading = Reading::Nothing;
         }
-    }
-
-    fn body_timed_out(&mut self) {
-        if let Reading::Body { .. } = std::mem::replace(&mut self.reading, Reading::Nothing) {
-            if let Some(slot) = self.slots.back_mut() {
-                slot.close = true;
-            }
-            self.answer_last(Answer::error(408, Reason::TIMEOUT, "the request's body took too long"));
-        }
-        self.phase = Phase::Closing;
     }
 
     fn bad(&mut self, fault: Fault, now: Instant) {
@@ -588,8 +499,10 @@ impl Session {
                 || (self.half_closed.is_none() && self.service.intake.is_draining() && self.slots.len() == 1);
             let frame = Frame { encoding: *encoding, close, head_only: *head_only, origin: origin.as_deref(), date };
             answer.write(&mut self.output, &frame, &self.service.common);
-            let took = now.saturating_duration_since(*since);
-            self.service.intake.metrics.ended(answer.ending(), answer.reason, took);
+            if answer.is_export() {
+                let took = now.saturating_duration_since(*since);
+                self.service.intake.metrics.ended(answer.ending(), answer.reason, took);
+            }
             self.slots.pop_front();
             self.first += 1;
             if close {

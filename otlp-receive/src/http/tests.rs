@@ -253,7 +253,7 @@ fn a_panic_of_the_pipeline_costs_one_batch() {
     bench.send(&post("", &spans(1)));
     bench.set_mode(Mode::Keep);
     bench.send(&post("", &spans(1))).settle(0, Outcome::Delivered);
-    assert_eq!(bench.statuses(), [503, 200]);
+    assert_eq!(bench.statuses(), [500, 200]);
 }
 
 #[test]
@@ -520,11 +520,14 @@ fn a_body_read_directly_may_run_into_the_next_request() {
     bench.send(&request[..1000]);
     let mut rest = [&request[1000..], &next].concat();
     while let Some(buffer) = bench.session.direct() {
-        let bytes = rest.len().min(buffer.capacity() - buffer.len()).min(30_000);
+        // An allocator may give more room than was asked for.
+        let bytes = rest.len().min(23_000);
+        buffer.reserve(bytes);
         buffer.extend(rest.drain(..bytes));
         bench.session.received(bytes, bench.now);
     }
-    bench.send(&rest);
+    bench.turn();
+    assert!(rest.is_empty(), "the last piece held the end of the body and all of the next request");
     assert_eq!(bench.taken(), 2);
     assert_eq!(bench.pipeline.taken.lock()[0].body(), &body);
 }

@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use otlp_core::testing::generate;
+use otlp_core::testing::random::Random;
 use otlp_core::{AckMode, ByteSize, Failure, Outcome, Reason, Signal};
 use otlp_receive::http::Config;
 
@@ -287,4 +288,74 @@ fn a_sender_that_does_not_read_its_answers_is_dropped() {
     let cut_off = (0..2000).any(|_| client.stream.write_all(&requests).is_err());
     assert!(cut_off);
     server.assert_alive();
+}
+
+/// Clients that send whole and half requests, good and bad ones, in pieces, and leave when they like: whoever was told OK
+/// was handed on, all memory comes back, no connection stays, and others are served.
+#[test]
+fn whatever_clients_do_nothing_is_lost_or_left_behind() {
+    let cases: u64 = std::env::var("OTLPD_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(200);
+    let server = Server::with(Config::default(), |env| env.threads = 2);
+    let address = server.address;
+    let clients: Vec<_> = (0..8u64)
+        .map(|client| {
+            std::thread::spawn(move || {
+                (0..cases / 8)
+                    .map(|case| one_client(address, client << 32 | case))
+                    .fold((0, 0), |sum, (ok, sent)| (sum.0 + ok, sum.1 + sent))
+            })
+        })
+        .collect();
+    let (mut ok, mut sent) = (0, 0);
+    for client in clients {
+        let (client_ok, client_sent) = client.join().unwrap();
+        ok += client_ok;
+        sent += client_sent;
+    }
+    eventually("no connection stays", || server.metric("otlpd_receiver_connections", ("transport", "http")) == 0.0);
+    eventually("all memory is given back", || server.env.budget.reserved() == ByteSize::ZERO);
+    let accepted = server.metric("otelcol_receiver_accepted_spans", ("transport", "http")) as u64;
+    let mut handed_on = 0;
+    while let Some(batch) = server.try_batch() {
+        handed_on += batch.items().get();
+    }
+    assert!(ok > 0 && ok <= handed_on && handed_on <= sent, "{ok} OK, {handed_on} handed on, {sent} sent");
+    assert!(ok <= accepted && accepted <= handed_on, "{ok} OK, {accepted} accepted, {handed_on} handed on");
+    server.assert_alive();
+}
+
+/// What one client was told OK for, and what it sent, in items.
+fn one_client(address: std::net::SocketAddr, seed: u64) -> (u64, u64) {
+    let mut random = Random::new(seed);
+    let mut client = Client::connect(address);
+    let (mut stream, mut expected, mut sent) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..1 + random.below(6) {
+        let items = 1 + random.below(40) as usize;
+        let body = generate::request(Signal::Traces, random.bits(), items);
+        let bad = random.below(4) == 0;
+        let body = if bad { &body[..body.len() - 1] } else { &body[..] };
+        match random.below(2) {
+            0 => stream.extend(post(Signal::Traces, "", body)),
+            _ => stream.extend(chunked(Signal::Traces, "", body, 1 + random.below(3000) as usize)),
+        }
+        expected.push(if bad { (400, 0) } else { (200, items as u64) });
+        sent += expected[expected.len() - 1].1;
+    }
+    let leaves_early = random.below(3) == 0;
+    let end = if leaves_early { random.below(stream.len() as u64) as usize } else { stream.len() };
+    let mut at = 0;
+    while at < end {
+        let piece = (1 + random.below(8000) as usize).min(end - at);
+        client.try_send(&stream[at..at + piece]);
+        at += piece;
+    }
+    if leaves_early {
+        return (0, sent);
+    }
+    let mut ok = 0;
+    for (status, items) in expected {
+        assert_eq!(client.answer().status, status, "seed {seed}");
+        ok += items;
+    }
+    (ok, sent)
 }

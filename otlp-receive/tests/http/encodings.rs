@@ -74,6 +74,24 @@ fn every_coding_is_undone_and_the_compressed_form_kept_enc_01_03_10_to_19() {
 }
 
 #[test]
+fn a_compressed_form_that_is_not_the_bytes_any_more_is_forgotten() {
+    let server = Server::start();
+    let mut resource = Vec::new();
+    put_delimited(&mut resource, 1, &[]);
+    put_delimited(&mut resource, 1, &[]);
+    let mut body = sized(200);
+    // Resource, a singular field, twice: legal, and rewritten.
+    let mut odd = Vec::new();
+    put_delimited(&mut odd, 1, &resource);
+    body.extend_from_slice(&odd);
+    let sent = gzip(&body);
+    assert_eq!(server.connect().send(&post(Signal::Traces, "Content-Encoding: gzip\r\n", &sent)).answer().status, 200);
+    let batch = server.batch();
+    assert_ne!(batch.body(), &body);
+    assert!(batch.encoded().is_none());
+}
+
+#[test]
 fn gzip_may_come_in_chunks_and_in_several_members_enc_04_05() {
     let server = Server::start();
     let mut client = server.connect();

@@ -190,4 +190,5 @@ fn health_is_told_without_a_body() {
         let answer = client.send(&request("GET", "/health", "", b"")).answer();
         assert_eq!((answer.status, answer.body.len()), (status, 0));
     }
+    assert_eq!(server.metric("otlpd_receiver_requests", ("receiver", "otlp")), 0.0, "not counted as requests");
 }

@@ -99,6 +99,11 @@ impl Server {
         self.batches.recv_timeout(LONG).expect("a batch in time")
     }
 
+    /// What was handed on, if anything more was.
+    pub(crate) fn try_batch(&self) -> Option<Batch> {
+        self.batches.try_recv().ok()
+    }
+
     /// Whether nothing more was handed on. To be asked when all answers are there.
     pub(crate) fn is_empty(&self) -> bool {
         self.batches.try_recv().is_err()

@@ -1,6 +1,7 @@
 use super::*;
 use crate::testing::generate;
 use crate::wire::reader::LEN;
+use crate::wire::schema::{Kind, Message};
 use crate::wire::writer::{put_delimited, put_tag, put_varint};
 
 fn check(signal: Signal, bytes: &[u8]) -> Result<Checked, Malformed> {
@@ -170,4 +171,94 @@ fn packed_varints_are_checked_at_every_length_and_position() {
             }
         }
     }
+}
+
+#[test]
+fn both_validators_find_the_same_in_damaged_requests() {
+    let cases = std::env::var("OTLPD_CASES").map_or(100_000, |cases| cases.parse().unwrap());
+    let mut canonical = [0, 0];
+    for case in 0..cases {
+        let signal = Signal::ALL[(case % 3) as usize];
+        let mut body = generate::ugly(signal, case).to_vec();
+        if case.is_multiple_of(2) {
+            crate::testing::mutate::mutate(&mut crate::testing::random::Random::new(case), &mut body);
+        }
+        if let Ok(checked) = check(signal, &body) {
+            canonical[usize::from(checked.canonical)] += 1;
+        }
+    }
+    assert!(canonical.iter().all(|count| count * 100 > cases), "{canonical:?} of {cases}");
+}
+
+/// Every message of a signal, with the field numbers that lead to it first.
+fn messages(signal: Signal) -> Vec<(Message, Vec<u32>)> {
+    let mut found = vec![(Message::request(signal), Vec::new())];
+    let mut next = 0;
+    while next < found.len() {
+        let (message, path) = found[next].clone();
+        for field in message.fields() {
+            if let Kind::Message(inner) = field.kind
+                && found.iter().all(|(known, _)| *known != inner)
+            {
+                found.push((inner, [&path[..], &[field.number]].concat()));
+            }
+        }
+        next += 1;
+    }
+    found
+}
+
+fn prost_accepts(signal: Signal, body: &[u8]) -> bool {
+    use opentelemetry_proto::tonic::collector::{logs, metrics, trace};
+    use prost::Message;
+    match signal {
+        Signal::Traces => trace::v1::ExportTraceServiceRequest::decode(body).is_ok(),
+        Signal::Metrics => metrics::v1::ExportMetricsServiceRequest::decode(body).is_ok(),
+        Signal::Logs => logs::v1::ExportLogsServiceRequest::decode(body).is_ok(),
+    }
+}
+
+#[test]
+fn every_field_is_judged_as_prost_does_and_every_pair_alike() {
+    // One of each wire type, groups included; text that is UTF-8 and not, as a list it is three varints.
+    let values: [(u8, &[u8]); 9] = [
+        (0, &[1]),
+        (1, &[0; 8]),
+        (2, &[0]),
+        (2, &[3, 0xc3, 0xa9, 1]),
+        (2, &[3, 0xff, 0xff, 1]),
+        (2, &[8, 0x19, 0, 0, 0, 0, 0, 0, 0]),
+        (3, &[]),
+        (4, &[]),
+        (5, &[0; 4]),
+    ];
+    let mut seen = std::collections::HashSet::new();
+    for signal in Signal::ALL {
+        for (message, path) in messages(signal) {
+            seen.insert(message);
+            let mut fields = Vec::new();
+            for number in 1..=18 {
+                for (wire_type, value) in values {
+                    let mut field = Vec::new();
+                    put_tag(&mut field, number, wire_type);
+                    field.extend_from_slice(value);
+                    if wire_type == 3 {
+                        put_tag(&mut field, number, 4);
+                    }
+                    let body = nest(&path, &field);
+                    let accepted = check(signal, &body).is_ok();
+                    assert_eq!(accepted, prost_accepts(signal, &body), "{message:?} {field:02x?}");
+                    if accepted {
+                        fields.push(field);
+                    }
+                }
+            }
+            for first in &fields {
+                for second in &fields {
+                    check(signal, &nest(&path, &[&first[..], second].concat())).unwrap();
+                }
+            }
+        }
+    }
+    assert_eq!(seen.len(), Message::ALL.len());
 }
