@@ -56,6 +56,8 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a closed connection waits for the client to have read its GOAWAY: closing at once would throw it away where
 /// bytes of the client's are unread.
 const LINGER: Duration = Duration::from_secs(1);
+/// And how much of that it throws away: a flood does not go on because it was told to end.
+const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// The state of one connection.
 pub(crate) struct Session {
@@ -89,6 +91,7 @@ enum Phase {
     /// All is written, our side is closed; what still comes is thrown away.
     Lingering {
         until: Instant,
+        bytes: usize,
     },
     Over,
 }
@@ -458,6 +461,12 @@ impl Exchange for Session {
     fn receive(&mut self, bytes: &mut Vec<u8>, now: Instant) {
         self.times.heard = now;
         self.times.pinged = None;
+        if let Phase::Lingering { bytes: thrown, .. } = &mut self.phase {
+            *thrown += bytes.len();
+            if *thrown > LINGER_BYTES_MAX {
+                self.phase = Phase::Over;
+            }
+        }
         if self.phase != Phase::Open {
             return;
         }
@@ -551,7 +560,8 @@ impl Exchange for Session {
         if self.phase != Phase::Closing || !self.output.is_empty() {
             return false;
         }
-        self.phase = if self.pipe.borrow().ended { Phase::Over } else { Phase::Lingering { until: now + LINGER } };
+        self.phase =
+            if self.pipe.borrow().ended { Phase::Over } else { Phase::Lingering { until: now + LINGER, bytes: 0 } };
         self.phase != Phase::Over
     }
 
@@ -570,7 +580,7 @@ impl Exchange for Session {
     fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Over => return None,
-            Phase::Lingering { until } => return Some(until),
+            Phase::Lingering { until, .. } => return Some(until),
             Phase::Open | Phase::Closing => {}
         }
         let calls = self.calls.iter().map(Call::due).min();
@@ -586,7 +596,7 @@ impl Exchange for Session {
     fn on_time(&mut self, now: Instant) {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         match self.phase {
-            Phase::Lingering { until } if until <= now => self.phase = Phase::Over,
+            Phase::Lingering { until, .. } if until <= now => self.phase = Phase::Over,
             Phase::Lingering { .. } | Phase::Over => return,
             Phase::Open | Phase::Closing => {}
         }

@@ -84,10 +84,19 @@ impl Server {
         if let Some(http) = &mut config.http {
             http.endpoint = "127.0.0.1:0".into();
         }
+        if let Some(grpc) = &mut config.grpc {
+            grpc.endpoint = "127.0.0.1:0".into();
+        }
         let mut receiver = OtlpReceiver::new("otlp", config, env.clone());
         receiver.start(outlets).unwrap();
-        let address = receiver.http_addr().unwrap();
+        let address = receiver.http_addr().or(receiver.grpc_addr()).unwrap();
         Server { receiver, env, address, batches }
+    }
+
+    /// Where it takes OTLP/gRPC.
+    #[allow(dead_code, reason = "for the tests of gRPC")]
+    pub(crate) fn grpc(&self) -> SocketAddr {
+        self.receiver.grpc_addr().unwrap()
     }
 
     pub(crate) fn connect(&self) -> Client {
