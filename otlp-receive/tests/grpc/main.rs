@@ -14,3 +14,4 @@ mod errors;
 mod frames;
 mod lifecycle;
 mod raw;
+mod tls;
