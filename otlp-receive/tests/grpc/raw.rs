@@ -173,10 +173,11 @@ impl Raw {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return None,
                 Ok(bytes) => self.unread.extend_from_slice(&buffer[..bytes]),
-                Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof) => {
-                    return None;
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    panic!("no frame in time")
                 }
-                Err(error) => panic!("no frame: {error}"),
+                // Reset, or an alert of TLS.
+                Err(_) => return None,
             }
         };
         match (frame.kind, frame.stream) {
