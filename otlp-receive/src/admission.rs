@@ -8,8 +8,8 @@
 
 use std::time::Duration;
 
-use otlp_core::flow::{Limiter, MemoryBudget, RateLimit, RateUnit, Reservation, Weight};
-use otlp_core::{ByteSize, Clock, Code, Failure, ItemCount, Reason};
+use otlp_core::flow::{Limiter, MemoryBudget, RateUnit, Reservation, Weight};
+use otlp_core::{ByteSize, Code, Failure, ItemCount, Reason};
 
 /// What is reserved before the first byte of a body.
 const FIRST_RESERVATION: u64 = 64 << 10;
@@ -36,8 +36,7 @@ pub(crate) struct Body {
 }
 
 impl Admission {
-    pub(crate) fn new(budget: MemoryBudget, size_max: ByteSize, rate: Option<&RateLimit>, clock: &Clock) -> Admission {
-        let rate = rate.map(|rate| Limiter::new(rate.clone(), clock.clone()));
+    pub(crate) fn new(budget: MemoryBudget, size_max: ByteSize, rate: Option<Limiter>) -> Admission {
         Admission { budget, body_size_max: size_max, rate }
     }
 
@@ -163,11 +162,12 @@ pub(crate) fn draining() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use otlp_core::flow::RateAlgorithm;
+    use otlp_core::Clock;
+    use otlp_core::flow::{RateAlgorithm, RateLimit};
 
     fn admission(budget: u64, size_max: u64) -> (MemoryBudget, Admission) {
         let budget = MemoryBudget::new(ByteSize(budget));
-        (budget.clone(), Admission::new(budget, ByteSize(size_max), None, &Clock::system()))
+        (budget.clone(), Admission::new(budget, ByteSize(size_max), None))
     }
 
     #[test]
@@ -231,7 +231,8 @@ mod tests {
         {
             let rate = RateLimit { algorithm, capacity, ..RateLimit::per_second(RateUnit::Items, 10) };
             let clock = Clock::simulated();
-            let admission = Admission::new(MemoryBudget::new(ByteSize::mib(1)), ByteSize::mib(1), Some(&rate), &clock);
+            let limiter = Limiter::new(rate, clock.clone());
+            let admission = Admission::new(MemoryBudget::new(ByteSize::mib(1)), ByteSize::mib(1), Some(limiter));
             let mut passed = 0;
             for _ in 0..60_000 {
                 passed += u64::from(admission.take_batch(ItemCount(1), ByteSize::ZERO).is_ok());
@@ -246,8 +247,8 @@ mod tests {
     #[test]
     fn a_rate_exceeded_says_when_to_come_again() {
         let rate = RateLimit { capacity: Some(1), ..RateLimit::per_second(RateUnit::Requests, 2) };
-        let admission =
-            Admission::new(MemoryBudget::new(ByteSize::mib(1)), ByteSize::mib(1), Some(&rate), &Clock::simulated());
+        let limiter = Limiter::new(rate, Clock::simulated());
+        let admission = Admission::new(MemoryBudget::new(ByteSize::mib(1)), ByteSize::mib(1), Some(limiter));
         assert!(admission.begin(Some(1)).is_ok());
         let failure = admission.begin(Some(1)).unwrap_err();
         assert_eq!((failure.code, failure.reason), (Code::ResourceExhausted, Reason::RATE_LIMIT));

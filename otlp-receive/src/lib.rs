@@ -3,11 +3,16 @@
 //! | file           | purpose                                                                          |
 //! |----------------|----------------------------------------------------------------------------------|
 //! | `receiver.rs`  | [`OtlpReceiver`]: binds, starts the threads, stops them                          |
+//! | `config.rs`    | [`Config`]: what can be configured of it                                         |
+//! | `listen.rs`    | sockets that listen                                                              |
+//! | `tls.rs`       | TLS: its keys, certificates from files and their renewal                         |
 //! | `admission.rs` | refused before anything is read or decoded; the memory that bodies take          |
 //! | `request.rs`   | headers and a complete body → a batch; shared by every transport                 |
+//! | `intake.rs`    | a complete body → a batch that waits for its outcome; shared by every transport  |
 //! | `metrics.rs`   | what a receiver tells about itself                                               |
 //! | `driver/`      | the threads: waiting, accepting, reading, writing, timers, the inbox             |
 //! | `http/`        | OTLP/HTTP: framing, sessions, answers; no sockets                                |
+//! | `grpc/`        | OTLP/gRPC: framing, sessions, answers; no sockets                                |
 //!
 //! # In scope
 //!
@@ -22,12 +27,18 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod admission;
+mod config;
 mod driver;
+pub mod grpc;
 pub mod http;
+mod intake;
+mod listen;
 mod metrics;
 mod receiver;
 mod request;
+pub mod tls;
 
+pub use config::{Config, ConfigError, Transport};
 pub use receiver::{Env, OtlpReceiver};
 
 #[cfg(doctest)]
@@ -37,5 +48,6 @@ struct Readme;
 #[doc(hidden)]
 pub mod fuzzing {
     //! What fuzz targets call.
+    pub use crate::grpc::protocol::fuzz as grpc;
     pub use crate::http::protocol::fuzz as http;
 }

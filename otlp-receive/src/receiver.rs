@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Weak};
 
 use otlp_core::component::{Health, HealthState, Outlets, Receiver, StartError};
@@ -10,14 +10,12 @@ use otlp_core::flow::MemoryBudget;
 use otlp_core::telemetry::Registry;
 use otlp_core::thread::{RestartBackoff, Supervised, ThreadOptions};
 use otlp_core::{AckMode, Clock, Deadline, Stop};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::driver::{self, Driver};
-use crate::http::service::Service;
-use crate::http::{Config, Transport};
-
-/// Connections that the system keeps until they are accepted.
-const BACKLOG: i32 = 1024;
+use crate::config::{Config, Transport};
+use crate::driver::{self, Driver, Kind, Port, Protocols};
+use crate::intake::Common;
+use crate::listen::{listen, plain};
+use crate::{grpc, http, tls};
 
 /// What a receiver needs of the process it lives in.
 #[derive(Clone)]
@@ -42,7 +40,7 @@ pub struct Env {
 ///
 /// # Threads
 ///
-/// `start` makes [`Env::threads`] threads named `rx-0`, `rx-1` and so on; `shutdown` joins them. The listener is in the
+/// `start` makes [`Env::threads`] threads named `rx-0`, `rx-1` and so on; `shutdown` joins them. The listeners are in the
 /// first one's poll; connections are dealt out in turn and stay where they are.
 pub struct OtlpReceiver {
     id: String,
@@ -53,12 +51,23 @@ pub struct OtlpReceiver {
 }
 
 struct Running {
-    service: Arc<Service>,
+    common: Common,
+    ports: Arc<[Port]>,
     drivers: Vec<Arc<driver::Shared>>,
     threads: Vec<Supervised>,
-    /// Closed when it stops; a driver that is begun again listens on it again.
-    listener: Arc<TcpListener>,
-    local_addr: SocketAddr,
+    /// Closed when it stops; a driver that is begun again listens on them again. In the order of the ports.
+    listeners: Vec<Arc<TcpListener>>,
+    addresses: Vec<SocketAddr>,
+}
+
+/// A port as configured.
+struct Wanted<'a> {
+    kind: Kind,
+    /// The name of its section.
+    name: &'static str,
+    endpoint: &'a str,
+    transport: Transport,
+    tls: Option<&'a tls::Config>,
 }
 
 impl Default for Env {
@@ -82,30 +91,85 @@ impl OtlpReceiver {
         OtlpReceiver { id: id.into(), config, env, running: None, stopped: false }
     }
 
-    /// The address it listens on; `None` unless it runs.
-    pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.running.as_ref().map(|running| running.local_addr)
+    /// The address where it takes OTLP/HTTP; `None` unless it runs and does.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.address(Kind::Http)
     }
 
-    fn listen(&self) -> Result<(TcpListener, SocketAddr), StartError> {
-        let endpoint = &self.config.endpoint;
-        let failed = |error: io::Error| StartError {
-            message: format!(
-                "cannot listen on {endpoint}: {}; set receivers.{}.protocols.http.endpoint",
-                plain(&error),
-                self.id
-            ),
+    /// The address where it takes OTLP/gRPC; `None` unless it runs and does.
+    pub fn grpc_addr(&self) -> Option<SocketAddr> {
+        self.address(Kind::Grpc)
+    }
+
+    fn address(&self, kind: Kind) -> Option<SocketAddr> {
+        let running = self.running.as_ref()?;
+        let index = running.ports.iter().position(|port| port.kind == kind)?;
+        running.addresses.get(index).copied()
+    }
+
+    fn wanted(&self) -> Vec<Wanted<'_>> {
+        let grpc = self.config.grpc.as_ref().map(|config| Wanted {
+            kind: Kind::Grpc,
+            name: "grpc",
+            endpoint: &config.endpoint,
+            transport: config.transport,
+            tls: config.tls.as_ref(),
+        });
+        let http = self.config.http.as_ref().map(|config| Wanted {
+            kind: Kind::Http,
+            name: "http",
+            endpoint: &config.endpoint,
+            transport: config.transport,
+            tls: config.tls.as_ref(),
+        });
+        grpc.into_iter().chain(http).collect()
+    }
+
+    /// Binds the port and reads its certificates.
+    fn open(&self, wanted: &Wanted<'_>) -> Result<(Port, TcpListener, SocketAddr), StartError> {
+        let at = format!("receivers.{}.protocols.{}", self.id, wanted.name);
+        let names = [(self.config.grpc.is_some(), "h2"), (self.config.http.is_some(), "http/1.1")];
+        let alpn = names.into_iter().filter_map(|(spoken, name)| spoken.then_some(name)).collect();
+        let now = self.env.clock.now();
+        let tls = wanted.tls.map(|config| tls::Acceptor::new(config, alpn, at.clone(), now)).transpose();
+        let tls = tls.map_err(|error| StartError { message: format!("{at}.{error}"), source: None })?;
+        let endpoint = wanted.endpoint;
+        let (listener, address) = listen(endpoint, wanted.transport).map_err(|error| StartError {
+            message: format!("cannot listen on {endpoint}: {}; set {at}.endpoint", plain(&error)),
             source: Some(error),
-        };
-        let addresses = resolve(endpoint, self.config.transport).map_err(failed)?;
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-        for address in addresses {
-            match bind(address).and_then(|listener| listener.local_addr().map(|address| (listener, address))) {
-                Ok(bound) => return Ok(bound),
-                Err(error) => last = error,
-            }
+        })?;
+        Ok((Port { kind: wanted.kind, tls }, listener, address))
+    }
+
+    fn start_threads(
+        &self,
+        drivers: &[Arc<driver::Shared>],
+        ports: &Arc<[Port]>,
+        listeners: &[Arc<TcpListener>],
+        protocols: &Arc<Protocols>,
+    ) -> io::Result<Vec<Supervised>> {
+        let mut threads = Vec::new();
+        for index in 0..drivers.len() {
+            let (peers, clock) = (drivers.to_vec(), self.env.clock.clone());
+            let (ports, protocols) = (Arc::clone(ports), Arc::clone(protocols));
+            // Not the listeners themselves: they must be closed when the receiver stops, whatever this thread does.
+            let listeners: Vec<_> =
+                if index == 0 { listeners.iter().map(Arc::downgrade).collect() } else { Vec::new() };
+            let make = move || {
+                let driver = Driver {
+                    index,
+                    peers: peers.clone(),
+                    ports: Arc::clone(&ports),
+                    listeners: listeners.iter().filter_map(Weak::upgrade).collect(),
+                    protocols: Arc::clone(&protocols),
+                    clock: clock.clone(),
+                };
+                move |_: &Stop| driver.live()
+            };
+            let (name, options) = (format!("rx-{index}"), self.env.thread_options);
+            threads.push(Supervised::spawn(name, options, RestartBackoff::default(), make)?);
         }
-        Err(failed(last))
+        Ok(threads)
     }
 }
 
@@ -114,56 +178,48 @@ impl Receiver for OtlpReceiver {
         if self.running.is_some() || self.stopped {
             return Err(StartError { message: format!("receiver {} was started before", self.id), source: None });
         }
-        self.config.check().map_err(|error| {
-            let at = if error.key.starts_with("receivers") { "" } else { "receivers.otlp.protocols.http." };
-            StartError { message: format!("{at}{error}"), source: None }
-        })?;
-        let (listener, local_addr) = self.listen()?;
-        let service = Arc::new(Service::new(&self.id, &self.config, outlets, &self.env));
-        let threads_error = |error: io::Error| StartError {
-            message: format!("cannot start the threads of receiver {}: {}", self.id, plain(&error)),
-            source: Some(error),
-        };
-        let drivers: Vec<_> = (0..self.env.threads.max(1))
-            .map(|_| driver::Shared::new().map(Arc::new))
-            .collect::<io::Result<_>>()
-            .map_err(threads_error)?;
-        let listener = Arc::new(listener);
-        let mut threads = Vec::new();
-        for index in 0..drivers.len() {
-            let (peers, service, clock) = (drivers.clone(), Arc::clone(&service), self.env.clock.clone());
-            // Not the listener itself: it must be closed when the receiver stops, whatever this thread does.
-            let listener = (index == 0).then(|| Arc::downgrade(&listener));
-            let make = move || {
-                let listener = listener.as_ref().and_then(Weak::upgrade);
-                let driver = Driver {
-                    index,
-                    peers: peers.clone(),
-                    listener,
-                    service: Arc::clone(&service),
-                    clock: clock.clone(),
-                };
-                move |_: &Stop| driver.live()
-            };
-            let (name, options) = (format!("rx-{index}"), self.env.thread_options);
-            match Supervised::spawn(name, options, RestartBackoff::default(), make) {
-                Ok(thread) => threads.push(thread),
-                Err(error) => {
-                    drivers.iter().for_each(|driver| driver.drain(Deadline::at(self.env.clock.now())));
-                    return Err(threads_error(error));
-                }
-            }
+        self.config
+            .check()
+            .map_err(|error| StartError { message: format!("receivers.{}.{error}", self.id), source: None })?;
+        let (mut ports, mut listeners, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
+        for wanted in self.wanted() {
+            let (port, listener, address) = self.open(&wanted)?;
+            ports.push(port);
+            listeners.push(Arc::new(listener));
+            addresses.push(address);
         }
-        log::info!("Starting HTTP server: receiver {} listens on {local_addr}", self.id);
-        self.running = Some(Running { service, drivers, threads, listener, local_addr });
+        let ports: Arc<[Port]> = ports.into();
+        let common = Common::new(&self.id, &self.config, outlets, &self.env);
+        let (grpc, http) = (self.config.grpc.as_ref(), self.config.http.as_ref());
+        let protocols = Arc::new(Protocols {
+            grpc: grpc.map(|config| Arc::new(grpc::service::Service::new(config, &common, &self.env))),
+            http: http.map(|config| Arc::new(http::service::Service::new(config, &common, &self.env))),
+            connections_max: self.config.max_connections,
+        });
+        let mut drivers = Vec::new();
+        let threads = (0..self.env.threads.max(1))
+            .try_for_each(|_| driver::Shared::new().map(|driver| drivers.push(Arc::new(driver))))
+            .and_then(|()| self.start_threads(&drivers, &ports, &listeners, &protocols))
+            .map_err(|error| {
+                drivers.iter().for_each(|driver| driver.drain(Deadline::at(self.env.clock.now())));
+                StartError {
+                    message: format!("cannot start the threads of receiver {}: {}", self.id, plain(&error)),
+                    source: Some(error),
+                }
+            })?;
+        for (port, address) in ports.iter().zip(&addresses) {
+            let protocol = if port.kind == Kind::Grpc { "GRPC" } else { "HTTP" };
+            log::info!("Starting {protocol} server: receiver {} listens on {address}", self.id);
+        }
+        self.running = Some(Running { common, ports, drivers, threads, listeners, addresses });
         Ok(())
     }
 
     fn shutdown(&mut self, deadline: Deadline) {
         self.stopped = true;
         if let Some(running) = self.running.take() {
-            running.service.drain();
-            drop(running.listener);
+            running.common.drain();
+            drop(running.listeners);
             running.drivers.iter().for_each(|driver| driver.drain(deadline));
             // Joins them. One that runs ends by its inbox; one that pauses after a panic ends at once.
             drop(running.threads);
@@ -174,7 +230,9 @@ impl Receiver for OtlpReceiver {
         match &self.running {
             Some(running) => {
                 let ill = running.threads.iter().map(Supervised::health).find(|health| health.state != HealthState::Ok);
-                let trouble = || running.drivers.iter().find_map(|driver| driver.trouble()).map(Health::unhealthy);
+                let driver = || running.drivers.iter().find_map(|driver| driver.trouble());
+                let tls = || running.ports.iter().filter_map(|port| port.tls.as_ref()).find_map(|tls| tls.trouble());
+                let trouble = || driver().or_else(tls).map(Health::unhealthy);
                 ill.or_else(trouble).unwrap_or_else(Health::ok)
             }
             None if self.stopped => Health { state: HealthState::Stopped, message: String::new() },
@@ -190,56 +248,13 @@ impl Drop for OtlpReceiver {
     }
 }
 
-/// The addresses of an endpoint, IPv4 before IPv6, as Go's listener prefers them.
-fn resolve(endpoint: &str, transport: Transport) -> io::Result<Vec<SocketAddr>> {
-    let wanted = |address: &SocketAddr| match transport {
-        Transport::Tcp => true,
-        Transport::Tcp4 => address.is_ipv4(),
-        Transport::Tcp6 => address.is_ipv6(),
-    };
-    let mut addresses: Vec<SocketAddr> = match endpoint.strip_prefix(':') {
-        // Every address of the machine: both families by one socket where the system can, IPv4 alone where not.
-        Some(port) => {
-            let port = port.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-            let every: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
-            every.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
-        }
-        None => {
-            let mut addresses: Vec<_> = endpoint.to_socket_addrs()?.collect();
-            addresses.sort_by_key(SocketAddr::is_ipv6);
-            addresses
-        }
-    };
-    addresses.retain(wanted);
-    Ok(addresses)
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for the connections of the process before (LIFE-05).
-    socket.set_reuse_address(true)?;
-    if address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED) {
-        let _ = socket.set_only_v6(false);
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&SockAddr::from(address))?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// The system's words without its number.
-fn plain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "address in use".into(),
-        io::ErrorKind::AddrNotAvailable => "no such address on this machine".into(),
-        io::ErrorKind::PermissionDenied => "permission denied".into(),
-        _ => error.to_string(),
-    }
-}
-
 impl fmt::Debug for OtlpReceiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OtlpReceiver").field("id", &self.id).field("local_addr", &self.local_addr()).finish()
+        f.debug_struct("OtlpReceiver")
+            .field("id", &self.id)
+            .field("http", &self.http_addr())
+            .field("grpc", &self.grpc_addr())
+            .finish()
     }
 }
 

@@ -10,6 +10,9 @@ use otlp_core::{Batch, ByteSize, Code, Context, Failure, Reason, Signal};
 
 use crate::admission::{Body, RETRY_AFTER, too_large};
 
+/// How a framed Snappy stream begins; no block does.
+const SNAPPY_STREAM: &[u8] = b"\xff\x06\x00\x00sNaPpY";
+
 /// How messages are written: that of the request is that of its answer (OTLP/HTTP Response).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
@@ -97,6 +100,11 @@ pub(crate) fn decode(
     size_max: ByteSize,
 ) -> Result<Decoded, Failure> {
     let (received, mut memory) = body.finish();
+    let coding = match coding {
+        // The framed format under the block format's name goes on under its own, or the next hop would not know.
+        Coding::Snappy if received.starts_with(SNAPPY_STREAM) => Coding::SnappyFramed,
+        _ => coding,
+    };
     let (plain, encoded) = if coding == Coding::Identity {
         (received.into(), None)
     } else {

@@ -26,10 +26,13 @@ fn health(stream: &mut TcpStream) -> String {
 
 #[test]
 fn connections_wait_while_the_process_has_no_descriptors_left() {
-    let mut receiver =
-        OtlpReceiver::new("otlp", Config { endpoint: "127.0.0.1:0".into(), ..Config::default() }, Env::default());
+    let mut receiver = OtlpReceiver::new(
+        "otlp",
+        Config { endpoint: "127.0.0.1:0".into(), ..Config::default() }.into(),
+        Env::default(),
+    );
     receiver.start(Outlets::default()).unwrap();
-    let address = receiver.local_addr().unwrap();
+    let address = receiver.http_addr().unwrap();
     let mut first = TcpStream::connect(address).unwrap();
     assert_eq!(health(&mut first), "HTTP/1.1 200 OK");
 

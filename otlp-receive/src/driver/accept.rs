@@ -1,4 +1,4 @@
-//! The listener: takes connections and deals them out over the drivers in turn.
+//! A listener: takes connections and deals them out over the drivers in turn.
 //!
 //! One socket's trouble is passed over; the process's (no descriptors, no memory) makes it pause, because the connection
 //! stays in the backlog and a level-triggered poller would report it without end.
@@ -24,6 +24,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     listener: Arc<TcpListener>,
+    /// Its number among the receiver's ports.
+    port: usize,
     drivers: Vec<Arc<Shared>>,
     connections_max: usize,
     turn: usize,
@@ -32,8 +34,13 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(crate) fn new(listener: Arc<TcpListener>, drivers: Vec<Arc<Shared>>, connections_max: usize) -> Acceptor {
-        Acceptor { listener, drivers, connections_max, turn: 0, paused_until: None, logged_at: None }
+    pub(crate) fn new(
+        listener: Arc<TcpListener>,
+        port: usize,
+        drivers: Vec<Arc<Shared>>,
+        connections_max: usize,
+    ) -> Acceptor {
+        Acceptor { listener, port, drivers, connections_max, turn: 0, paused_until: None, logged_at: None }
     }
 
     pub(crate) fn register(&mut self, poller: &mut impl Poller, key: u64) -> io::Result<()> {
@@ -63,7 +70,9 @@ impl Acceptor {
                     let index = self.turn % self.drivers.len();
                     self.turn = self.turn.wrapping_add(1);
                     match self.drivers.get(index) {
-                        Some(driver) if index != own => driver.inbox.post(Message::Connection(stream, peer)),
+                        Some(driver) if index != own => {
+                            driver.inbox.post(Message::Connection { stream, peer, port: self.port })
+                        }
                         _ => mine.push((stream, peer)),
                     }
                 }
@@ -154,7 +163,7 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::new().unwrap());
-        let mut acceptor = Acceptor::new(Arc::new(listener), vec![Arc::clone(&shared)], 2);
+        let mut acceptor = Acceptor::new(Arc::new(listener), 0, vec![Arc::clone(&shared)], 2);
         let (mut poller, now) = (Watches::default(), Instant::now());
         let (reads, nothing) = (Interest { read: true, write: false }, Interest::default());
         acceptor.register(&mut poller, 1).unwrap();

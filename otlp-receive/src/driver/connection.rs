@@ -1,27 +1,51 @@
-//! A socket and its session: reads what may be read, writes what is to be written.
+//! A socket, perhaps TLS, and a protocol: reads what may be read, writes what is to be written.
+//!
+//! Which protocol it is shows in the first bytes: those of HTTP/2 begin with its preface (RFC 9113, section 3.4), or TLS
+//! has agreed on it. What is not HTTP/2 is left to HTTP/1.1 to answer.
 
 use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use otlp_core::Outcome;
 use rustix::buffer::spare_capacity;
 
+use super::exchange::{Exchange, Wall};
 use super::inbox::Mailbox;
 use super::poll::{Interest, Ready, fd};
 use super::timers::Entry;
-use crate::http::service::Service;
-use crate::http::session::Session;
+use super::tls::Tls;
+use super::{Kind, Protocols};
+use crate::tls::Acceptor;
 
 /// What one connection may read before the others have their turn.
 const READ_BYTES_PER_TURN: usize = 512 << 10;
+/// How long a TLS handshake may take, or the first bytes that show which protocol it is.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How HTTP/2 begins (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The buffers of a driver that all its connections use in turn.
+pub(super) struct Buffers {
+    pub(super) socket: Vec<u8>,
+    /// What TLS made of it.
+    pub(super) plain: Vec<u8>,
+}
 
 /// One connection of a driver.
 pub(super) struct Connection {
     stream: TcpStream,
-    session: Session,
+    peer: SocketAddr,
+    kind: Kind,
+    tls: Option<Box<Tls>>,
+    protocols: Arc<Protocols>,
+    mailbox: Mailbox,
+    /// Once it is known.
+    exchange: Option<Box<dyn Exchange>>,
+    /// Before it is known.
+    undecided: Undecided,
     /// What the poller watches for.
     pub(super) interest: Interest,
     pub(super) entry: Entry,
@@ -29,128 +53,305 @@ pub(super) struct Connection {
     pub(super) touched: bool,
 }
 
+/// A connection whose protocol is not known yet.
+struct Undecided {
+    seen: Vec<u8>,
+    until: Instant,
+    over: bool,
+}
+
 impl Connection {
     pub(super) fn new(
-        stream: TcpStream,
-        peer: SocketAddr,
-        service: &Arc<Service>,
+        (stream, peer): (TcpStream, SocketAddr),
+        kind: Kind,
+        tls: Option<&Acceptor>,
+        protocols: &Arc<Protocols>,
         mailbox: Mailbox,
         now: Instant,
     ) -> io::Result<Connection> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        let keepalive = socket2::TcpKeepalive::new().with_time(std::time::Duration::from_secs(60));
+        let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
         socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-        let session = Session::new(Arc::clone(service), mailbox, Some(peer), now);
-        let interest = Interest { read: true, write: false };
-        Ok(Connection { stream, session, interest, entry: Entry::default(), touched: false })
+        let tls = match tls {
+            Some(acceptor) => Some(Box::new(Tls::new(acceptor.accept(now).map_err(io::Error::other)?))),
+            None => None,
+        };
+        let until = now + if tls.is_some() { HANDSHAKE_TIMEOUT } else { protocols.undecided_timeout() };
+        let mut connection = Connection {
+            stream,
+            peer,
+            kind,
+            tls,
+            protocols: Arc::clone(protocols),
+            mailbox,
+            exchange: None,
+            undecided: Undecided { seen: Vec::new(), until, over: false },
+            interest: Interest { read: true, write: false },
+            entry: Entry::default(),
+            touched: false,
+        };
+        if connection.tls.is_none() && !protocols.has_both() {
+            connection.decide(true, now);
+        }
+        Ok(connection)
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         fd(&self.stream)
     }
 
+    /// By which port it came.
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// The socket is ready.
-    pub(super) fn ready(&mut self, ready: Ready, buffer: &mut Vec<u8>, now: Instant) {
+    pub(super) fn ready(&mut self, ready: Ready, buffers: &mut Buffers, now: Instant) {
         if ready.readable || ready.broken {
-            self.read(buffer, now);
+            self.read(buffers, now);
         }
         // A broken connection is reported again and again; where reading did not find it out, it must end here.
-        if ready.broken && !self.session.is_over() && !self.session.wants_read() {
-            self.session.broken();
+        if ready.broken && !self.is_over() && !self.wants_read() {
+            self.broken();
         }
     }
 
-    /// Reads until the socket is empty, the budget is used up or the session wants no more.
+    /// Reads until the socket is empty, the budget is used up or the protocol wants no more.
     ///
     /// A read that fills less than its buffer has emptied the socket: no second one that finds nothing. What comes in the
     /// meantime is reported again, since the poller is level-triggered.
-    pub(super) fn read(&mut self, buffer: &mut Vec<u8>, now: Instant) {
+    pub(super) fn read(&mut self, buffers: &mut Buffers, now: Instant) {
         let mut budget = READ_BYTES_PER_TURN;
-        while self.session.wants_read() && budget > 0 {
-            let (read, room) = match self.session.direct() {
+        while self.wants_read() && budget > 0 {
+            let direct = match &mut self.exchange {
+                Some(exchange) if self.tls.is_none() => exchange.direct(),
+                _ => None,
+            };
+            let (read, room) = match direct {
                 Some(body) => {
                     let room = body.capacity() - body.len();
                     let read = rustix::io::read(&self.stream, spare_capacity(body));
-                    if let Ok(bytes @ 1..) = read {
-                        self.session.received(bytes, now);
+                    if let (Ok(bytes @ 1..), Some(exchange)) = (read, &mut self.exchange) {
+                        exchange.received(bytes, now);
                     }
                     (read, room)
                 }
                 None => {
-                    buffer.clear();
-                    let read = rustix::io::read(&self.stream, spare_capacity(buffer));
+                    buffers.socket.clear();
+                    let read = rustix::io::read(&self.stream, spare_capacity(&mut buffers.socket));
+                    // The protocol may put another buffer in its place.
+                    let room = buffers.socket.capacity();
                     if let Ok(1..) = read {
-                        self.session.receive(buffer, now);
+                        self.received(buffers, now);
                     }
-                    (read, buffer.capacity())
+                    (read, room)
                 }
             };
             match read.map_err(io::Error::from) {
-                Ok(0) => return self.session.closed_by_peer(now),
+                Ok(0) => return self.closed_by_peer(now),
                 Ok(bytes) if bytes < room => return,
                 Ok(bytes) => budget = budget.saturating_sub(bytes),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return self.session.broken(),
+                Err(_) => return self.broken(),
             }
         }
+    }
+
+    /// Takes what was read into the socket's buffer.
+    fn received(&mut self, buffers: &mut Buffers, now: Instant) {
+        let Some(tls) = &mut self.tls else { return self.receive(&mut buffers.socket, now) };
+        buffers.plain.clear();
+        let result = tls.receive(&buffers.socket, &mut buffers.plain);
+        if self.exchange.is_none() && !tls.is_handshaking() {
+            match tls.alpn() {
+                Some(protocol) => {
+                    let http2 = protocol == b"h2";
+                    self.decide(http2, now);
+                }
+                None if !self.protocols.has_both() => self.decide(true, now),
+                None => {}
+            }
+        }
+        if !buffers.plain.is_empty() {
+            self.receive(&mut buffers.plain, now);
+        }
+        if let Err(error) = result {
+            log::debug!("the connection of {} ends, TLS: {error}", self.peer);
+            // The alert says why.
+            if let Some(tls) = &mut self.tls {
+                let _ = tls.flush(&self.stream);
+            }
+            self.broken();
+        }
+    }
+
+    /// Takes plain text.
+    fn receive(&mut self, bytes: &mut Vec<u8>, now: Instant) {
+        if let Some(exchange) = &mut self.exchange {
+            return exchange.receive(bytes, now);
+        }
+        let Undecided { seen, until, .. } = &mut self.undecided;
+        if seen.is_empty() {
+            *until = now + HANDSHAKE_TIMEOUT;
+        } else {
+            seen.append(bytes);
+            std::mem::swap(seen, bytes);
+        }
+        let length = bytes.len().min(PREFACE.len());
+        match bytes[..length] == PREFACE[..length] {
+            true if length < PREFACE.len() => *seen = bytes.clone(),
+            http2 => {
+                self.decide(http2, now);
+                if let Some(exchange) = &mut self.exchange {
+                    exchange.receive(bytes, now);
+                }
+            }
+        }
+    }
+
+    /// Goes on with the protocol that it is, or the only one there is.
+    fn decide(&mut self, http2: bool, now: Instant) {
+        let exchange = self.protocols.exchange(http2, self.kind, self.mailbox.clone(), self.peer, now);
+        self.undecided.over = exchange.is_none();
+        self.undecided.seen = Vec::new();
+        self.exchange = exchange;
+    }
+
+    fn closed_by_peer(&mut self, now: Instant) {
+        match &mut self.exchange {
+            Some(exchange) => exchange.closed_by_peer(now),
+            None => self.undecided.over = true,
+        }
+    }
+
+    fn broken(&mut self) {
+        match &mut self.exchange {
+            Some(exchange) => exchange.broken(),
+            None => self.undecided.over = true,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.exchange.as_ref().map_or(self.undecided.over, |exchange| exchange.is_over())
+    }
+
+    fn wants_read(&self) -> bool {
+        self.exchange.as_ref().map_or(!self.undecided.over, |exchange| exchange.wants_read())
     }
 
     /// What became of a request.
     pub(super) fn answered(&mut self, request: u64, outcome: Outcome, now: Instant) {
-        self.session.answered(request, outcome, now);
+        if let Some(exchange) = &mut self.exchange {
+            exchange.answered(request, outcome, now);
+        }
     }
 
     /// Its deadline came.
     pub(super) fn on_time(&mut self, now: Instant) {
-        self.session.on_time(now);
+        match &mut self.exchange {
+            Some(exchange) => exchange.on_time(now),
+            None => self.undecided.over |= self.undecided.until <= now,
+        }
     }
 
     /// Stops taking requests; answers the one that is there already.
-    pub(super) fn drain(&mut self, buffer: &mut Vec<u8>, now: Instant) {
-        self.read(buffer, now);
-        self.session.drain();
+    pub(super) fn drain(&mut self, buffers: &mut Buffers, now: Instant) {
+        self.read(buffers, now);
+        match &mut self.exchange {
+            Some(exchange) => exchange.drain(now),
+            None => self.undecided.over = true,
+        }
     }
 
     /// Answers all that is open with "come again" and ends.
-    pub(super) fn give_up(&mut self, now: Instant, wall: impl Fn() -> SystemTime) {
-        self.session.give_up(now, wall);
+    pub(super) fn give_up(&mut self, now: Instant, wall: Wall<'_>) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.give_up(now, wall);
+        }
     }
 
     /// Writes what is due, all of a turn's answers at once. False when the connection is over.
-    pub(super) fn flush(&mut self, now: Instant, wall: impl Fn() -> SystemTime) -> bool {
-        self.session.advance(now, &wall);
-        while !self.session.output().is_empty() && !self.session.is_over() {
-            match (&self.stream).write(self.session.output()) {
-                Ok(bytes) => {
-                    let all = bytes == self.session.output().len();
-                    self.session.written(bytes, now);
-                    if !all {
-                        break;
-                    }
-                    self.session.advance(now, &wall);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.session.written(0, now);
-                    break;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => self.session.broken(),
-            }
+    pub(super) fn flush(&mut self, now: Instant, wall: Wall<'_>) -> bool {
+        let written = match (&mut self.tls, &mut self.exchange) {
+            (None, None) => Ok(()),
+            (None, Some(exchange)) => flush_plain(&self.stream, &mut **exchange, now, wall),
+            (Some(tls), None) => tls.flush(&self.stream).map(|_| ()),
+            (Some(tls), Some(exchange)) => flush_tls(&self.stream, tls, &mut **exchange, now, wall),
+        };
+        if written.is_err() {
+            self.broken();
         }
-        if self.session.closes(now) {
+        if self.exchange.as_mut().is_some_and(|exchange| exchange.closes(now)) {
+            if let Some(tls) = &mut self.tls {
+                tls.close(&self.stream);
+            }
             let _ = self.stream.shutdown(Shutdown::Write);
         }
-        !self.session.is_over()
+        !self.is_over()
     }
 
     /// What the poller is to watch for now.
     pub(super) fn wanted(&self) -> Interest {
-        Interest { read: self.session.wants_read(), write: !self.session.output().is_empty() }
+        let encrypted = self.tls.as_ref().is_some_and(|tls| tls.wants_write());
+        let output = self.exchange.as_ref().is_some_and(|exchange| !exchange.output().is_empty());
+        Interest { read: self.wants_read(), write: encrypted || output }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.session.deadline()
+        self.exchange.as_ref().map_or(Some(self.undecided.until), |exchange| exchange.deadline())
+    }
+}
+
+fn flush_plain(mut stream: &TcpStream, exchange: &mut dyn Exchange, now: Instant, wall: Wall<'_>) -> io::Result<()> {
+    exchange.advance(now, wall);
+    while !exchange.output().is_empty() && !exchange.is_over() {
+        match stream.write(exchange.output()) {
+            Ok(bytes) => {
+                let all = bytes == exchange.output().len();
+                exchange.written(bytes, now);
+                if !all {
+                    break;
+                }
+                exchange.advance(now, wall);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                exchange.written(0, now);
+                break;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// What is encrypted counts as written when it has left: until then the sender is one that does not read.
+fn flush_tls(
+    stream: &TcpStream,
+    tls: &mut Tls,
+    exchange: &mut dyn Exchange,
+    now: Instant,
+    wall: Wall<'_>,
+) -> io::Result<()> {
+    loop {
+        if !tls.flush(stream)? {
+            if tls.pending > 0 {
+                exchange.written(0, now);
+            }
+            return Ok(());
+        }
+        if tls.pending > 0 {
+            exchange.written(std::mem::take(&mut tls.pending), now);
+        }
+        exchange.advance(now, wall);
+        if exchange.output().is_empty() || exchange.is_over() {
+            return Ok(());
+        }
+        tls.encrypt(exchange.output());
+        if tls.pending == 0 {
+            return Err(ErrorKind::WriteZero.into());
+        }
     }
 }

@@ -16,7 +16,12 @@ use super::poll::Waker;
 #[derive(Debug)]
 pub(crate) enum Message {
     /// A connection to own.
-    Connection(TcpStream, SocketAddr),
+    Connection {
+        stream: TcpStream,
+        peer: SocketAddr,
+        /// The number of the port it came by.
+        port: usize,
+    },
     /// What became of a request.
     Answered { connection: u64, request: u64, outcome: Outcome },
     /// No more requests: the deadline for those that are open has been set.

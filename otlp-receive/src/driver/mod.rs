@@ -5,35 +5,41 @@
 //! | `poll.rs`       | waiting until a socket is ready; being woken                                |
 //! | `inbox.rs`      | what comes from other threads                                               |
 //! | `timers.rs`     | when connections want to be looked at again                                 |
-//! | `connection.rs` | a socket and its session                                                    |
-//! | `accept.rs`     | the listener, and what it does when the process has no descriptors left     |
+//! | `exchange.rs`   | what is asked of a protocol                                                 |
+//! | `connection.rs` | a socket and its protocol                                                   |
+//! | `tls.rs`        | TLS between them                                                            |
+//! | `accept.rs`     | a listener, and  what it does when the process has no descriptors left     |
 //!
 //! A turn: wait; read from what is ready; take the inbox; do what is due; then flush every connection that was touched,
 //! once, so that all answers of a turn leave in one write.
 
 pub(crate) mod accept;
 mod connection;
+pub(crate) mod exchange;
 pub(crate) mod inbox;
 pub(crate) mod poll;
 mod timers;
+mod tls;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use otlp_core::{Clock, Deadline};
 use parking_lot::Mutex;
 
 use self::accept::Acceptor;
-use self::connection::Connection;
+use self::connection::{Buffers, Connection};
+use self::exchange::Exchange;
 use self::inbox::{Inbox, Mailbox, Message};
 use self::poll::{Poller, Ready};
 use self::timers::Timers;
-use crate::http::service::Service;
+use crate::metrics::Metrics;
+use crate::{grpc, http, tls as certificates};
 
-/// The key under which the listener is registered.
+/// The key under which the first listener is registered; the others are below.
 const LISTENER: u64 = u64::MAX - 1;
 /// The read buffer that all connections of a driver use in turn.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -48,15 +54,40 @@ pub(crate) struct Shared {
     trouble: Mutex<Option<String>>,
 }
 
+/// What a port is for. Both protocols are understood on either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// OTLP/gRPC.
+    Grpc,
+    /// OTLP/HTTP.
+    Http,
+}
+
+/// A port that is listened on.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) kind: Kind,
+    pub(crate) tls: Option<certificates::Acceptor>,
+}
+
+/// What the connections of a receiver may speak.
+#[derive(Debug)]
+pub(crate) struct Protocols {
+    pub(crate) grpc: Option<Arc<grpc::service::Service>>,
+    pub(crate) http: Option<Arc<http::service::Service>>,
+    pub(crate) connections_max: usize,
+}
+
 /// What a driver's life is made of, again after a panic.
 pub(crate) struct Driver {
     /// Its number among `peers`.
     pub(crate) index: usize,
     /// All drivers of the receiver.
     pub(crate) peers: Vec<Arc<Shared>>,
-    /// In one driver only: it deals out connections to all.
-    pub(crate) listener: Option<Arc<TcpListener>>,
-    pub(crate) service: Arc<Service>,
+    pub(crate) ports: Arc<[Port]>,
+    /// In one driver only, in the order of the ports: it deals out connections to all.
+    pub(crate) listeners: Vec<Arc<TcpListener>>,
+    pub(crate) protocols: Arc<Protocols>,
     pub(crate) clock: Clock,
 }
 
@@ -64,14 +95,16 @@ pub(crate) struct Driver {
 struct Life {
     index: usize,
     shared: Arc<Shared>,
-    service: Arc<Service>,
+    ports: Arc<[Port]>,
+    protocols: Arc<Protocols>,
     clock: Clock,
-    acceptor: Option<Acceptor>,
+    /// In the order of the ports.
+    acceptors: Vec<Acceptor>,
     poller: poll::System,
     connections: Slab,
     timers: Timers,
     touched: Vec<u64>,
-    buffer: Vec<u8>,
+    buffers: Buffers,
     now: Instant,
     /// Once it is stopping: the deadline.
     draining: Option<Deadline>,
@@ -103,6 +136,57 @@ impl Shared {
     }
 }
 
+impl Protocols {
+    /// Whether the first bytes of a connection decide.
+    fn has_both(&self) -> bool {
+        self.grpc.is_some() && self.http.is_some()
+    }
+
+    /// How long a connection may say nothing at all.
+    fn undecided_timeout(&self) -> Duration {
+        self.http.as_ref().map_or(http::Config::IDLE_TIMEOUT, |http| http.config.idle_timeout)
+    }
+
+    /// What is measured of a port's connections.
+    fn metrics(&self, kind: Kind) -> Option<&Metrics> {
+        match kind {
+            Kind::Grpc => self.grpc.as_ref().map(|grpc| &grpc.intake.metrics),
+            Kind::Http => self.http.as_ref().map(|http| &http.intake.metrics),
+        }
+    }
+
+    /// Connections that are open.
+    fn open(&self) -> u64 {
+        [Kind::Grpc, Kind::Http]
+            .into_iter()
+            .filter_map(|kind| self.metrics(kind))
+            .map(|own| own.connections.get())
+            .sum()
+    }
+
+    /// Begins to speak: HTTP/2 or HTTP/1.1 as the client does, where we may, else what we may.
+    fn exchange(
+        &self,
+        http2: bool,
+        kind: Kind,
+        mailbox: Mailbox,
+        peer: SocketAddr,
+        now: Instant,
+    ) -> Option<Box<dyn Exchange>> {
+        match (&self.grpc, &self.http) {
+            (Some(grpc), http) if http2 || http.is_none() => {
+                Some(Box::new(grpc::session::Session::new(Arc::clone(grpc), mailbox, Some(peer), now)))
+            }
+            (_, Some(http)) => {
+                let session = http::session::Session::new(Arc::clone(http), mailbox, Some(peer), now);
+                // NET-07: what is lost on the other protocol's port goes away with its answer.
+                Some(Box::new(if kind == Kind::Grpc { session.ends_with_errors() } else { session }))
+            }
+            (_, None) => None,
+        }
+    }
+}
+
 impl Driver {
     /// Runs until it is drained.
     ///
@@ -119,27 +203,30 @@ impl Driver {
 
 impl Life {
     fn begin(driver: Driver) -> io::Result<Life> {
-        let Driver { index, peers, listener, service, clock } = driver;
+        let Driver { index, peers, ports, listeners, protocols, clock } = driver;
         let shared = Arc::clone(&peers[index]);
         let mut poller = poll::new()?;
         poller.add_waker(shared.inbox.waker())?;
-        let limit = service.config.max_connections;
-        let mut acceptor = listener.map(|listener| Acceptor::new(listener, peers, limit));
-        if let Some(acceptor) = &mut acceptor {
-            acceptor.register(&mut poller, LISTENER)?;
+        let limit = protocols.connections_max;
+        let mut acceptors = Vec::new();
+        for (port, listener) in listeners.into_iter().enumerate() {
+            let mut acceptor = Acceptor::new(listener, port, peers.clone(), limit);
+            acceptor.register(&mut poller, LISTENER - port as u64)?;
+            acceptors.push(acceptor);
         }
         Ok(Life {
             index,
-            acceptor,
+            acceptors,
             poller,
             connections: Slab::default(),
             timers: Timers::default(),
             touched: Vec::new(),
-            buffer: Vec::with_capacity(BUFFER_BYTES),
+            buffers: Buffers { socket: Vec::with_capacity(BUFFER_BYTES), plain: Vec::new() },
             now: clock.now(),
             draining: None,
             shared,
-            service,
+            ports,
+            protocols,
             clock,
         })
     }
@@ -173,55 +260,56 @@ impl Life {
     /// When it has to wake at the latest.
     fn next(&self) -> Option<Instant> {
         let drain = self.draining.and_then(Deadline::instant);
-        let resume = self.acceptor.as_ref().and_then(Acceptor::resume_at);
+        let resume = self.acceptors.iter().filter_map(Acceptor::resume_at).min();
         [self.timers.next(), drain, resume].into_iter().flatten().min()
     }
 
     fn ready(&mut self, ready: Ready) {
-        if ready.key == LISTENER {
-            return self.accept();
+        let port = (LISTENER - ready.key.min(LISTENER)) as usize;
+        if port < self.ports.len() {
+            return self.accept(port);
         }
         if let Some(connection) = self.connections.get(ready.key) {
-            connection.ready(ready, &mut self.buffer, self.now);
+            connection.ready(ready, &mut self.buffers, self.now);
             self.touch(ready.key);
         }
     }
 
-    fn accept(&mut self) {
-        let Some(acceptor) = &mut self.acceptor else { return };
-        let open = self.service.metrics.connections.get();
-        let own = acceptor.accept(&mut self.poller, LISTENER, self.index, open, self.now, &self.shared);
+    fn accept(&mut self, port: usize) {
+        let Some(acceptor) = self.acceptors.get_mut(port) else { return };
+        let (open, key) = (self.protocols.open(), LISTENER - port as u64);
+        let own = acceptor.accept(&mut self.poller, key, self.index, open, self.now, &self.shared);
         for (stream, peer) in own {
-            self.add(stream, peer);
+            self.add(stream, peer, port);
         }
     }
 
-    fn add(&mut self, stream: TcpStream, peer: SocketAddr) {
-        if self.draining.is_some() {
-            return;
-        }
-        let service = Arc::clone(&self.service);
+    fn add(&mut self, stream: TcpStream, peer: SocketAddr, port: usize) {
+        let Some(Port { kind, tls }) = self.ports.get(port).filter(|_| self.draining.is_none()) else { return };
         let key = self.connections.next_key(&self.shared.generation);
         let mailbox = Mailbox::new(Arc::clone(&self.shared.inbox), key);
         // A socket that fails here was closed by its peer already.
-        let Ok(connection) = Connection::new(stream, peer, &service, mailbox, self.now) else { return };
+        let made = Connection::new((stream, peer), *kind, tls.as_ref(), &self.protocols, mailbox, self.now);
+        let Ok(connection) = made else { return };
         if let Err(error) = self.poller.add(connection.fd(), key, connection.interest) {
             log::warn!("cannot watch the connection of {peer}: {error}");
             return;
         }
         self.connections.insert(key, connection);
-        service.metrics.connections.add(1);
-        service.metrics.connections_opened.increment();
+        if let Some(metrics) = self.protocols.metrics(*kind) {
+            metrics.connections.add(1);
+            metrics.connections_opened.increment();
+        }
         // Its first request has mostly arrived already.
         if let Some(connection) = self.connections.get(key) {
-            connection.read(&mut self.buffer, self.now);
+            connection.read(&mut self.buffers, self.now);
         }
         self.touch(key);
     }
 
     fn message(&mut self, message: Message) {
         match message {
-            Message::Connection(stream, peer) => self.add(stream, peer),
+            Message::Connection { stream, peer, port } => self.add(stream, peer, port),
             Message::Answered { connection: key, request, outcome } => {
                 if let Some(connection) = self.connections.get(key) {
                     connection.answered(request, outcome, self.now);
@@ -240,8 +328,8 @@ impl Life {
                 self.touch(key);
             }
         }
-        if let Some(acceptor) = &mut self.acceptor {
-            acceptor.resume(&mut self.poller, LISTENER, self.now, &self.shared);
+        for (port, acceptor) in self.acceptors.iter_mut().enumerate() {
+            acceptor.resume(&mut self.poller, LISTENER - port as u64, self.now, &self.shared);
         }
     }
 
@@ -251,12 +339,12 @@ impl Life {
             return;
         }
         self.draining = asked;
-        if let Some(acceptor) = self.acceptor.take() {
-            acceptor.close(&mut self.poller, LISTENER);
+        for (port, acceptor) in self.acceptors.drain(..).enumerate() {
+            acceptor.close(&mut self.poller, LISTENER - port as u64);
         }
         for key in self.connections.keys() {
             if let Some(connection) = self.connections.get(key) {
-                connection.drain(&mut self.buffer, self.now);
+                connection.drain(&mut self.buffers, self.now);
                 self.touch(key);
             }
         }
@@ -268,8 +356,8 @@ impl Life {
         if self.connections.len > 0 && deadline.passed(self.now) {
             for key in self.connections.keys() {
                 if let Some(connection) = self.connections.get(key) {
-                    connection.give_up(self.now, || self.clock.wall());
-                    connection.flush(self.now, || self.clock.wall());
+                    connection.give_up(self.now, &|| self.clock.wall());
+                    connection.flush(self.now, &|| self.clock.wall());
                 }
                 self.remove(key);
             }
@@ -290,7 +378,7 @@ impl Life {
         for key in touched.drain(..) {
             let Some(connection) = self.connections.get(key) else { continue };
             connection.touched = false;
-            let mut open = connection.flush(self.now, || self.clock.wall());
+            let mut open = connection.flush(self.now, &|| self.clock.wall());
             let wanted = connection.wanted();
             if open && wanted != connection.interest {
                 connection.interest = wanted;
@@ -309,14 +397,20 @@ impl Life {
     fn remove(&mut self, key: u64) {
         if let Some(connection) = self.connections.remove(key) {
             self.poller.remove(connection.fd(), key);
-            self.service.metrics.connections.sub(1);
+            self.closed(connection.kind());
+        }
+    }
+
+    fn closed(&self, kind: Kind) {
+        if let Some(metrics) = self.protocols.metrics(kind) {
+            metrics.connections.sub(1);
         }
     }
 }
 
 impl Drop for Life {
     fn drop(&mut self) {
-        self.service.metrics.connections.sub(self.connections.len as u64);
+        self.connections.entries.iter().flatten().for_each(|(_, connection)| self.closed(connection.kind()));
     }
 }
 

@@ -1,12 +1,12 @@
 //! What can be configured of OTLP over HTTP: the Collector's keys of `receivers.otlp.protocols.http`, and a few of ours.
 
-use std::fmt;
 use std::time::Duration;
 
-use otlp_core::flow::RateLimit;
-use otlp_core::{AckMode, ByteSize, Signal};
+use otlp_core::{ByteSize, Signal};
 
+use crate::config::{ConfigError, Transport, bounded_or, check_endpoint, wrong};
 use crate::request::Codings;
+use crate::tls;
 
 /// OTLP over HTTP.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +21,8 @@ pub struct Config {
     pub metrics_url_path: String,
     /// Where logs are posted. Default `/v1/logs`.
     pub logs_url_path: String,
+    /// TLS. Default: plain text.
+    pub tls: Option<tls::Config>,
     /// Whether pages of other origins may post here. Default: they may not.
     pub cors: Option<Cors>,
     /// Largest body in bytes, as it came and again after decompression. At the limit it is taken, above it answered 413.
@@ -44,27 +46,6 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// Whether connections are kept after an answer. Default yes.
     pub keep_alives_enabled: bool,
-    /// What OK means. Default: as the pipelines can promise.
-    pub acknowledge: Option<AckMode>,
-    /// How long a request may wait for its outcome before it is answered 503 and withdrawn. Default 8 s, below the 10 s
-    /// after which SDKs give up; at least 1 ms.
-    pub acknowledge_timeout: Duration,
-    /// How much may come in a second. Beyond it: 429. Default: no limit.
-    pub rate_limit: Option<RateLimit>,
-    /// Connections that may be open at once. At the limit new ones wait in the system's backlog. Default 16 384.
-    pub max_connections: usize,
-}
-
-/// Which addresses of a host to listen on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Transport {
-    /// IPv4 or IPv6.
-    #[default]
-    Tcp,
-    /// IPv4 only.
-    Tcp4,
-    /// IPv6 only.
-    Tcp6,
 }
 
 /// Cross-origin resource sharing: what browsers are told about pages of other origins.
@@ -81,23 +62,6 @@ pub struct Cors {
     pub max_age: Duration,
 }
 
-/// A value that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    /// The key, below `receivers.otlp.protocols.http` unless it begins with `receivers`.
-    pub key: &'static str,
-    /// What is wrong with its value.
-    pub message: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.key, self.message)
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -106,6 +70,7 @@ impl Default for Config {
             traces_url_path: Signal::Traces.http_path().into(),
             metrics_url_path: Signal::Metrics.http_path().into(),
             logs_url_path: Signal::Logs.http_path().into(),
+            tls: None,
             cors: None,
             max_request_body_size: Config::BODY_SIZE,
             include_metadata: false,
@@ -116,10 +81,6 @@ impl Default for Config {
             write_timeout: Config::WRITE_TIMEOUT,
             idle_timeout: Config::IDLE_TIMEOUT,
             keep_alives_enabled: true,
-            acknowledge: None,
-            acknowledge_timeout: Duration::from_secs(8),
-            rate_limit: None,
-            max_connections: 16_384,
         }
     }
 }
@@ -129,7 +90,7 @@ impl Config {
     const READ_TIMEOUT: Duration = Duration::from_secs(30);
     const READ_HEADER_TIMEOUT: Duration = Duration::from_secs(60);
     const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-    const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+    pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
     /// Finds what cannot be used.
     ///
@@ -137,23 +98,16 @@ impl Config {
     ///
     /// The first such key. Host names are not resolved here.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |key, message: String| Err(ConfigError { key, message });
-        let port = self.endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>().is_ok());
-        if port != Some(true) {
-            return wrong("endpoint", format!("\"{}\" is not host:port with a port up to 65535", self.endpoint));
-        }
-        if self.acknowledge_timeout < Duration::from_millis(1) {
-            return wrong("receivers.otlp.acknowledge_timeout", "is below 1 ms".into());
-        }
-        if self.max_connections == 0 {
-            return wrong("max_connections", "is 0".into());
+        check_endpoint(&self.endpoint)?;
+        if let Some(tls) = &self.tls {
+            tls.check()?;
         }
         let paths: Vec<_> = Signal::ALL.into_iter().map(|signal| self.path(signal)).collect();
         if let Some(path) = paths.iter().find(|path| path.contains(['?', '#', ' ']) || path.as_str() == "/health") {
             return wrong("traces_url_path, metrics_url_path, logs_url_path", format!("\"{path}\" cannot be served"));
         }
         if paths[0] == paths[1] || paths[1] == paths[2] || paths[0] == paths[2] {
-            return wrong("traces_url_path, metrics_url_path, logs_url_path", "two signals have the same path".into());
+            return wrong("traces_url_path, metrics_url_path, logs_url_path", "two signals have the same path");
         }
         for (name, value) in &self.response_headers {
             let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
@@ -167,10 +121,7 @@ impl Config {
         if let Some(name) = self.compression_algorithms.iter().find(|name| !Codings::NAMES.contains(&name.as_str())) {
             return wrong("compression_algorithms", format!("\"{name}\" is none of {:?}", Codings::NAMES));
         }
-        match &self.rate_limit {
-            Some(rate) => rate.check().or_else(|error| wrong("receivers.otlp", error.to_string())),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// The path of a signal, with its leading slash.
@@ -188,15 +139,11 @@ impl Config {
 
     /// The same with the defaults in place of zeros.
     pub(crate) fn effective(&self) -> Config {
-        // Far more than anybody waits, and still a time that the clock can say.
-        let year = Duration::from_secs(365 * 86_400);
-        let or = |value: Duration, default| if value.is_zero() { default } else { value.min(year) };
         let mut config = self.clone();
-        config.acknowledge_timeout = self.acknowledge_timeout.min(year);
-        config.read_timeout = or(self.read_timeout, Config::READ_TIMEOUT);
-        config.read_header_timeout = or(self.read_header_timeout, Config::READ_HEADER_TIMEOUT);
-        config.write_timeout = or(self.write_timeout, Config::WRITE_TIMEOUT);
-        config.idle_timeout = or(self.idle_timeout, Config::IDLE_TIMEOUT);
+        config.read_timeout = bounded_or(self.read_timeout, Config::READ_TIMEOUT);
+        config.read_header_timeout = bounded_or(self.read_header_timeout, Config::READ_HEADER_TIMEOUT);
+        config.write_timeout = bounded_or(self.write_timeout, Config::WRITE_TIMEOUT);
+        config.idle_timeout = bounded_or(self.idle_timeout, Config::IDLE_TIMEOUT);
         if self.max_request_body_size == ByteSize::ZERO {
             config.max_request_body_size = Config::BODY_SIZE;
         }
@@ -273,20 +220,17 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(zero.effective(), Config::default());
-        let for_ever = Config { read_timeout: Duration::MAX, acknowledge_timeout: Duration::MAX, ..Config::default() };
+        let for_ever = Config { read_timeout: Duration::MAX, ..Config::default() };
         let now = std::time::Instant::now();
         assert!(now.checked_add(for_ever.effective().read_timeout).is_some());
-        assert!(now.checked_add(for_ever.effective().acknowledge_timeout).is_some());
     }
 
     #[test]
     fn what_cannot_be_used_is_named() {
         type Change = fn(&mut Config);
-        let cases: [(&str, Change); 9] = [
+        let cases: [(&str, Change); 7] = [
             ("endpoint", |config| config.endpoint = "localhost".into()),
             ("endpoint", |config| config.endpoint = "localhost:99999".into()),
-            ("receivers.otlp.acknowledge_timeout", |config| config.acknowledge_timeout = Duration::ZERO),
-            ("max_connections", |config| config.max_connections = 0),
             ("traces_url_path, metrics_url_path, logs_url_path", |config| config.logs_url_path = "v1/traces".into()),
             ("traces_url_path, metrics_url_path, logs_url_path", |config| config.logs_url_path = "health".into()),
             ("response_headers", |config| config.response_headers = vec![("a b".into(), "c".into())]),
@@ -296,7 +240,7 @@ mod tests {
         for (key, change) in cases {
             let mut config = Config::default();
             change(&mut config);
-            assert_eq!(config.check().map_err(|error| error.key), Err(key));
+            assert_eq!(config.check().map_err(|error| error.key), Err(key.to_owned()));
         }
     }
 

@@ -47,4 +47,4 @@ pub(crate) mod session;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, ConfigError, Cors, Transport};
+pub use config::{Config, Cors};

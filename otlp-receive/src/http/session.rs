@@ -13,21 +13,20 @@ mod time;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use otlp_core::ack::Withdrawal;
-use otlp_core::thread::catch_panic;
-use otlp_core::wire::Findings;
-use otlp_core::{Ack, Batch, Context, Failure, ItemCount, Outcome, Reason, Signal};
+use otlp_core::{Context, Failure, Outcome, Reason};
 
-use self::time::HOLD_INTERVAL;
 use super::answer::{Answer, Frame};
 use super::head::{Fault, Framing, Head};
 use super::protocol::{Event, Protocol};
-use super::service::{Plan, Service};
-use crate::admission::{Body, RETRY_AFTER, draining};
+use super::service::Service;
+use crate::admission::{Body, draining};
+use crate::driver::exchange::{Exchange, Wall};
 use crate::driver::inbox::Mailbox;
-use crate::request::{Decoded, Encoding, decode};
+use crate::intake::{HOLD_INTERVAL, Plan, Waiting, no_outcome};
+use crate::metrics::Ending;
+use crate::request::Encoding;
 
 /// Requests of one connection that may wait for their answers.
 const OPEN_REQUESTS_MAX: usize = 64;
@@ -62,6 +61,8 @@ pub(crate) struct Session {
     idle_since: Instant,
     /// Since when the sender does not read.
     blocked_since: Option<Instant>,
+    /// Whether every answer that is no success ends the connection.
+    ends_with_errors: bool,
     /// Since when the sender sends no more.
     half_closed: Option<Instant>,
     hold_next: Option<Instant>,
@@ -103,19 +104,9 @@ enum State {
     Answered(Answer),
 }
 
-/// A request that was handed on, or waits to be.
-struct Waiting {
-    signal: Signal,
-    items: ItemCount,
-    withdrawal: Withdrawal,
-    by: Instant,
-    /// The pipeline holds up its senders: the batch is offered again and again.
-    held: Option<Box<Batch>>,
-}
-
 impl Session {
     pub(crate) fn new(service: Arc<Service>, mailbox: Mailbox, peer: Option<SocketAddr>, now: Instant) -> Session {
-        let context = service.context(peer);
+        let context = service.intake.context(peer);
         Session {
             service,
             mailbox,
@@ -130,13 +121,21 @@ impl Session {
             head_since: None,
             idle_since: now,
             blocked_since: None,
+            ends_with_errors: false,
             half_closed: None,
             hold_next: None,
         }
     }
 
-    /// Takes bytes that came.
-    pub(crate) fn receive(&mut self, bytes: &[u8], now: Instant) {
+    /// The same, where every answer that is no success ends the connection.
+    pub(crate) fn ends_with_errors(mut self) -> Session {
+        self.ends_with_errors = true;
+        self
+    }
+}
+
+impl Exchange for Session {
+    fn receive(&mut self, bytes: &mut Vec<u8>, now: Instant) {
         self.idle_since = now;
         if self.phase != Phase::Open {
             return;
@@ -152,9 +151,7 @@ impl Session {
         }
     }
 
-    /// The buffer of a large body that is being received, to read into it without a copy. To be followed by
-    /// [`Session::received`].
-    pub(crate) fn direct(&mut self) -> Option<&mut Vec<u8>> {
+    fn direct(&mut self) -> Option<&mut Vec<u8>> {
         let left = self.protocol.body_left()?;
         match &mut self.reading {
             Reading::Body { body, .. } if left >= DIRECT_BYTES_MIN && self.pending.is_empty() => Some(body.buffer()),
@@ -162,8 +159,7 @@ impl Session {
         }
     }
 
-    /// Says that `bytes` were read into the buffer of [`Session::direct`].
-    pub(crate) fn received(&mut self, bytes: usize, now: Instant) {
+    fn received(&mut self, bytes: usize, now: Instant) {
         self.idle_since = now;
         let left = self.protocol.body_left().unwrap_or(0);
         let Reading::Body { body, .. } = &mut self.reading else { return };
@@ -181,8 +177,7 @@ impl Session {
         }
     }
 
-    /// The sender will send no more. It may still read.
-    pub(crate) fn closed_by_peer(&mut self, now: Instant) {
+    fn closed_by_peer(&mut self, now: Instant) {
         if matches!(self.phase, Phase::Lingering { .. }) {
             self.phase = Phase::Over;
             return;
@@ -200,34 +195,23 @@ impl Session {
         }
     }
 
-    /// The connection is broken.
-    pub(crate) fn broken(&mut self) {
+    fn broken(&mut self) {
         self.abandon();
         self.phase = Phase::Over;
     }
 
-    /// What became of a request.
-    pub(crate) fn answered(&mut self, request: u64, outcome: Outcome, now: Instant) {
+    fn answered(&mut self, request: u64, outcome: Outcome, now: Instant) {
         let Some(index) = request.checked_sub(self.first).map(|index| index as usize) else { return };
         let Some(slot) = self.slots.get_mut(index) else { return };
         let State::Waiting(waiting) = &slot.state else { return };
-        let (signal, items) = (waiting.signal, waiting.items);
-        match &outcome {
-            Outcome::Failed(_) => self.service.metrics.refused(signal, items),
-            Outcome::Delivered => self.service.metrics.accepted(signal, items),
-            Outcome::Partial { rejected, .. } => {
-                self.service.metrics.accepted(signal, items.saturating_sub(*rejected));
-                self.service.metrics.refused(signal, *rejected);
-            }
-        }
+        waiting.settled(&self.service.intake, &outcome);
         slot.state = State::Answered(Answer::outcome(outcome));
         self.idle_since = now;
     }
 
-    /// Writes the answers that are due and goes on with what had to wait for that.
-    pub(crate) fn advance(&mut self, now: Instant, wall: impl Fn() -> SystemTime) {
+    fn advance(&mut self, now: Instant, wall: Wall<'_>) {
         loop {
-            self.write_answers(now, &wall);
+            self.write_answers(now, wall);
             if self.pending.is_empty() || !self.may_parse() || self.phase != Phase::Open {
                 break;
             }
@@ -239,13 +223,11 @@ impl Session {
         }
     }
 
-    /// What is to be written.
-    pub(crate) fn output(&self) -> &[u8] {
+    fn output(&self) -> &[u8] {
         &self.output
     }
 
-    /// Says how much of it was. Less than all means that the sender does not read.
-    pub(crate) fn written(&mut self, bytes: usize, now: Instant) {
+    fn written(&mut self, bytes: usize, now: Instant) {
         self.output.drain(..bytes);
         if self.output.is_empty() {
             self.blocked_since = None;
@@ -257,8 +239,7 @@ impl Session {
         }
     }
 
-    /// Whether more may be read from the socket.
-    pub(crate) fn wants_read(&self) -> bool {
+    fn wants_read(&self) -> bool {
         match self.phase {
             Phase::Open => self.half_closed.is_none() && self.may_parse(),
             // Only to learn that the sender went away.
@@ -268,8 +249,7 @@ impl Session {
         }
     }
 
-    /// Whether our side is to be closed now: all answers are written. Asked once.
-    pub(crate) fn closes(&mut self, now: Instant) -> bool {
+    fn closes(&mut self, now: Instant) -> bool {
         if self.phase != Phase::Closing || !self.output.is_empty() || !self.slots.is_empty() {
             return false;
         }
@@ -278,21 +258,18 @@ impl Session {
         self.phase != Phase::Over
     }
 
-    /// Whether the socket is to be closed.
-    pub(crate) fn is_over(&self) -> bool {
+    fn is_over(&self) -> bool {
         self.phase == Phase::Over
     }
 
-    /// Stops taking requests. What was begun is finished.
-    pub(crate) fn drain(&mut self) {
+    fn drain(&mut self, _: Instant) {
         if self.phase == Phase::Open && self.slots.is_empty() && self.protocol.is_between_requests() {
             // Nobody waits for an answer; a head of which a part came is no request yet.
             self.phase = if self.output.is_empty() { Phase::Over } else { Phase::Closing };
         }
     }
 
-    /// Answers all that is open with "come again" and ends.
-    pub(crate) fn give_up(&mut self, now: Instant, wall: impl Fn() -> SystemTime) {
+    fn give_up(&mut self, now: Instant, wall: Wall<'_>) {
         if matches!(self.reading, Reading::Body { .. }) {
             self.reading = Reading::Nothing;
         }
@@ -304,12 +281,22 @@ impl Session {
         if let Some(last) = self.slots.back_mut() {
             last.close = true;
         }
-        self.write_answers(now, &wall);
+        self.write_answers(now, wall);
         if self.phase == Phase::Open {
             self.phase = Phase::Closing;
         }
     }
 
+    fn deadline(&self) -> Option<Instant> {
+        self.next_deadline()
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        self.do_due(now);
+    }
+}
+
+impl Session {
     fn is_between_requests(&self) -> bool {
         self.protocol.is_between_requests() && self.head_since.is_none() && self.pending.is_empty()
     }
@@ -364,7 +351,7 @@ impl Session {
         self.slots.push_back(Slot {
             state: State::Receiving,
             encoding: head.content_type.and_then(Encoding::of).unwrap_or(Encoding::Json),
-            close: !head.keep_alive || !service.config.keep_alives_enabled || service.is_draining(),
+            close: !head.keep_alive || !service.config.keep_alives_enabled || service.intake.is_draining(),
             head_only: head.method == "HEAD",
             origin: service.allowed_origin(head),
             since: self.head_since.take().unwrap_or(now),
@@ -374,7 +361,7 @@ impl Session {
             Framing::Chunked => None,
         };
         let admitted = service.route(head, &self.context).and_then(|plan| {
-            let body = service.admission.begin(announced).map_err(Answer::failure)?;
+            let body = service.intake.admission.begin(announced).map_err(Answer::failure)?;
             Ok((plan, body))
         });
         match admitted {
@@ -413,44 +400,18 @@ impl Session {
 
     fn hand_on(&mut self, body: Body, plan: Plan, now: Instant) {
         let service = Arc::clone(&self.service);
-        service.metrics.bytes.add(body.len() as u64);
-        // One poisoned request must not take down the thread that all the other connections live on.
-        let made = catch_panic(|| {
-            let context = plan.context.unwrap_or_else(|| Arc::clone(&self.context));
-            decode(plan.signal, plan.coding, body, context, service.admission.body_size_max())
-        });
-        let decoded = match made {
-            Ok(Ok(decoded)) => decoded,
-            Ok(Err(failure)) => return self.answer_last(Answer::failure(failure)),
-            Err(panic) => {
-                log::error!("decoding a request of {} panicked, it is rejected: {panic}", plan.signal);
-                return self.answer_last(Answer::error(500, Reason::PANIC, "internal error"));
-            }
-        };
-        let Decoded { batch, findings } = decoded;
-        if findings != Findings::default() {
-            service.found(&findings, self.context.peer);
-        }
-        let (signal, items) = (plan.signal, batch.items());
-        // OTLP/HTTP, Full Success: a request without items is a success, and nothing is handed on.
-        if items == ItemCount::ZERO {
-            return self.answer_last(Answer::success());
-        }
-        if let Err(failure) = service.admission.take_batch(items, batch.size()) {
-            service.metrics.refused(signal, items);
-            return self.answer_last(Answer::failure(failure));
-        }
         let request = self.first + self.slots.len() as u64 - 1;
-        let mailbox = self.mailbox.clone();
-        let ack = Ack::new(service.ack_mode(signal), move |outcome| mailbox.answered(request, outcome));
-        let withdrawal = ack.withdrawal();
-        let held = offer(&service, batch.with_ack(ack));
-        if held.is_some() {
-            self.hold_next.get_or_insert(now + HOLD_INTERVAL);
-        }
-        if let Some(slot) = self.slots.back_mut() {
-            let by = service.acknowledge_by(now);
-            slot.state = State::Waiting(Waiting { signal, items, withdrawal, by, held });
+        match service.intake.take(body, plan, &self.context, &self.mailbox, request, now) {
+            Ok(Some(waiting)) => {
+                if waiting.is_held() {
+                    self.hold_next.get_or_insert(now + HOLD_INTERVAL);
+                }
+                if let Some(slot) = self.slots.back_mut() {
+                    slot.state = State::Waiting(waiting);
+                }
+            }
+            Ok(None) => self.answer_last(Answer::success()),
+            Err(failure) => self.answer_last(Answer::failure(failure)),
         }
     }
 
@@ -458,19 +419,16 @@ impl Session {
     fn refuse_waiting(&mut self, now: Instant, all: bool) {
         for index in 0..self.slots.len() {
             if matches!(&self.slots[index].state, State::Waiting(waiting) if all || waiting.by <= now) {
-                let failure = Failure::refused(Reason::TIMEOUT, "no outcome within the acknowledge timeout");
-                self.refuse_slot(index, failure.retry_after(RETRY_AFTER));
+                self.refuse_slot(index, no_outcome());
             }
         }
     }
 
     fn refuse_slot(&mut self, index: usize, failure: Failure) {
-        let slot = &mut self.slots[index];
-        if let State::Waiting(waiting) = &slot.state {
-            waiting.withdrawal.withdraw();
-            self.service.metrics.refused(waiting.signal, waiting.items);
+        let state = State::Answered(Answer::failure(failure));
+        if let State::Waiting(waiting) = std::mem::replace(&mut self.slots[index].state, state) {
+            waiting.refuse(&self.service.intake);
         }
-        slot.state = State::Answered(Answer::failure(failure));
     }
 
     /// Refuses the request whose body is being received.
@@ -529,18 +487,21 @@ impl Session {
         }
     }
 
-    fn write_answers(&mut self, now: Instant, wall: &impl Fn() -> SystemTime) {
+    fn write_answers(&mut self, now: Instant, wall: Wall<'_>) {
         let mut date = None;
         while let Some(Slot { state: State::Answered(answer), encoding, close, head_only, origin, since }) =
             self.slots.front()
         {
             let date = date.get_or_insert_with(|| self.service.date(wall()));
-            let close = *close || (self.half_closed.is_none() && self.service.is_draining() && self.slots.len() == 1);
+            let lost = self.ends_with_errors && answer.ending() == Ending::Failure;
+            let close = *close
+                || lost
+                || (self.half_closed.is_none() && self.service.intake.is_draining() && self.slots.len() == 1);
             let frame = Frame { encoding: *encoding, close, head_only: *head_only, origin: origin.as_deref(), date };
             answer.write(&mut self.output, &frame, &self.service.common);
             if answer.is_export() {
                 let took = now.saturating_duration_since(*since);
-                self.service.metrics.ended(answer.ending(), answer.reason, took);
+                self.service.intake.metrics.ended(answer.ending(), answer.reason, took);
             }
             self.slots.pop_front();
             self.first += 1;
@@ -549,7 +510,7 @@ impl Session {
                 self.reading = Reading::Nothing;
             }
         }
-        let ends = self.half_closed.is_some() || (self.service.is_draining() && self.is_between_requests());
+        let ends = self.half_closed.is_some() || (self.service.intake.is_draining() && self.is_between_requests());
         if ends && self.slots.is_empty() && self.phase == Phase::Open {
             self.phase = Phase::Closing;
         }
@@ -565,9 +526,8 @@ impl Session {
     /// Withdraws all that waits: nobody is there to be told.
     fn abandon(&mut self) {
         for slot in self.slots.drain(..) {
-            if let State::Waiting(waiting) = &slot.state {
-                waiting.withdrawal.withdraw();
-                self.service.metrics.withdrawn(waiting.signal, waiting.items);
+            if let State::Waiting(waiting) = slot.state {
+                waiting.abandon(&self.service.intake);
             }
         }
         self.reading = Reading::Nothing;
@@ -577,26 +537,5 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.abandon();
-    }
-}
-
-/// Offers a batch to its pipeline. It comes back where the pipeline holds up its senders; in every other case its
-/// acknowledgement says what became of it.
-fn offer(service: &Service, batch: Batch) -> Option<Box<Batch>> {
-    let signal = batch.signal();
-    // Without an outlet there is no route; and a batch that is dropped answers "lost" by itself, as one does whose outlet
-    // panics.
-    let outlet = service.outlets.get(signal)?;
-    match catch_panic(|| outlet.try_send(batch)) {
-        Ok(Ok(())) => None,
-        Ok(Err(refused)) if refused.hold => Some(refused.batch),
-        Ok(Err(refused)) => {
-            refused.batch.settle(Outcome::Failed(refused.failure));
-            None
-        }
-        Err(panic) => {
-            log::error!("handing {signal} to their pipeline panicked, the batch is refused: {panic}");
-            None
-        }
     }
 }

@@ -43,7 +43,8 @@ fn pipelined_requests_are_answered_in_order_con_02() {
 
 #[test]
 fn outcomes_may_come_in_any_order_and_from_any_thread() {
-    let server = Server::waiting(Config { acknowledge: Some(AckMode::Exported), ..Config::default() });
+    let server =
+        Server::waiting(otlp_receive::Config { acknowledge: Some(AckMode::Exported), ..Config::default().into() });
     let mut client = server.connect();
     client.send(&post(Signal::Traces, "", &body()).repeat(8));
     let mut batches: Vec<_> = (0..8).map(|_| server.batch()).collect();
@@ -252,7 +253,7 @@ fn idle_connections_are_closed_after_their_time() {
 
 #[test]
 fn connections_above_the_limit_wait_until_one_closes() {
-    let server = Server::with(Config { max_connections: 2, ..Config::default() }, |_| {});
+    let server = Server::with(otlp_receive::Config { max_connections: 2, ..Config::default().into() }, |_| {});
     let mut open: Vec<_> = (0..2).map(|_| server.connect()).collect();
     for client in &mut open {
         assert_eq!(client.send(&post(Signal::Traces, "", &body())).answer().status, 200);

@@ -186,7 +186,8 @@ fn memory_stays_reserved_until_the_batch_is_gone() {
 fn a_configured_rate_is_answered_429_before_the_body_is_read() {
     let rate_limit = Some(RateLimit { capacity: Some(2), ..RateLimit::per_second(RateUnit::Requests, 1) });
     let clock = Clock::simulated();
-    let server = Server::with(Config { rate_limit, ..Config::default() }, |env| env.clock = clock.clone());
+    let server =
+        Server::with(otlp_receive::Config { rate_limit, ..Config::default().into() }, |env| env.clock = clock.clone());
     let mut client = server.connect();
     let request = post(Signal::Traces, "", &generate::request(Signal::Traces, 1, 3));
     let answers: Vec<_> = (0..4).map(|_| client.send(&request).answer()).collect();

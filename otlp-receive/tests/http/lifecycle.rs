@@ -22,27 +22,28 @@ fn an_address_in_use_names_the_key_to_change() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = taken.local_addr().unwrap().to_string();
     let mut receiver =
-        OtlpReceiver::new("otlp", Config { endpoint: endpoint.clone(), ..Config::default() }, Env::default());
+        OtlpReceiver::new("otlp", Config { endpoint: endpoint.clone(), ..Config::default() }.into(), Env::default());
     let error = receiver.start(Outlets::default()).unwrap_err();
     assert_eq!(
         error.message,
         format!("cannot listen on {endpoint}: address in use; set receivers.otlp.protocols.http.endpoint")
     );
-    assert_eq!((receiver.local_addr(), receiver.health().state), (None, HealthState::Starting));
+    assert_eq!((receiver.http_addr(), receiver.health().state), (None, HealthState::Starting));
 }
 
 #[test]
 fn a_value_that_cannot_be_used_names_its_key() {
     let config = Config { endpoint: "nonsense".into(), ..Config::default() };
-    let error = OtlpReceiver::new("otlp", config, Env::default()).start(Outlets::default()).unwrap_err();
+    let error = OtlpReceiver::new("otlp", config.into(), Env::default()).start(Outlets::default()).unwrap_err();
     assert!(error.message.starts_with("receivers.otlp.protocols.http.endpoint: "), "{}", error.message);
 }
 
 #[test]
 fn every_address_is_served_where_no_host_is_given() {
-    let mut receiver = OtlpReceiver::new("otlp", Config { endpoint: ":0".into(), ..Config::default() }, Env::default());
+    let mut receiver =
+        OtlpReceiver::new("otlp", Config { endpoint: ":0".into(), ..Config::default() }.into(), Env::default());
     receiver.start(Outlets::default()).unwrap();
-    let port = receiver.local_addr().unwrap().port();
+    let port = receiver.http_addr().unwrap().port();
     let mut client = crate::server::Client::connect(([127, 0, 0, 1], port).into());
     assert_eq!(client.send(&request()).answer().status, 404);
 }
@@ -54,9 +55,9 @@ fn a_restart_binds_the_same_port_at_once_life_05() {
     assert_eq!(client.send(&request()).answer().status, 200);
     server.shutdown(LONG);
     let config = Config { endpoint: server.address.to_string(), ..Config::default() };
-    let mut again = OtlpReceiver::new("otlp", config, Env::default());
+    let mut again = OtlpReceiver::new("otlp", config.into(), Env::default());
     again.start(Outlets::default()).unwrap();
-    assert_eq!(again.local_addr(), Some(server.address));
+    assert_eq!(again.http_addr(), Some(server.address));
 }
 
 #[test]
@@ -79,8 +80,11 @@ fn stopping_closes_idle_connections_at_once_and_is_safe_twice_life_03() {
 
 #[test]
 fn stopping_answers_what_is_open() {
-    let mut server =
-        Server::run(Config { acknowledge: Some(AckMode::Exported), ..Config::default() }, |env| env.threads = 2, false);
+    let mut server = Server::run(
+        otlp_receive::Config { acknowledge: Some(AckMode::Exported), ..Config::default().into() },
+        |env| env.threads = 2,
+        false,
+    );
     let mut clients: Vec<_> = (0..4).map(|_| server.connect()).collect();
     clients.iter_mut().for_each(|client| {
         client.send(&request());
@@ -138,7 +142,7 @@ fn a_half_received_request_is_finished_while_stopping() {
 
 #[test]
 fn a_request_not_settled_in_time_is_refused_and_withdrawn() {
-    let config = Config { acknowledge_timeout: Duration::from_millis(100), ..Config::default() };
+    let config = otlp_receive::Config { acknowledge_timeout: Duration::from_millis(100), ..Config::default().into() };
     let server = Server::waiting(config);
     let mut client = server.connect();
     client.send(&request());
@@ -171,7 +175,8 @@ fn a_sender_that_goes_away_withdraws_its_request() {
 
 #[test]
 fn queued_is_acknowledged_when_the_queue_holds_it() {
-    let server = Server::waiting(Config { acknowledge: Some(AckMode::Queued), ..Config::default() });
+    let server =
+        Server::waiting(otlp_receive::Config { acknowledge: Some(AckMode::Queued), ..Config::default().into() });
     let mut client = server.connect();
     client.send(&request());
     let mut batch = server.batch();
@@ -188,7 +193,7 @@ fn dropping_a_receiver_stops_it() {
     drop(server);
     assert!(client.is_closed());
     assert!(std::net::TcpStream::connect(address).is_err());
-    let mut never_started = OtlpReceiver::new("otlp", Config::default(), Env::default());
+    let mut never_started = OtlpReceiver::new("otlp", Config::default().into(), Env::default());
     never_started.shutdown(Deadline::NEVER);
 }
 
@@ -196,16 +201,15 @@ fn dropping_a_receiver_stops_it() {
 fn the_receiver_keeps_the_contract_of_receivers() {
     for signal in Signal::ALL {
         let make = || {
-            let config = Config {
-                endpoint: "127.0.0.1:0".into(),
+            let config = otlp_receive::Config {
                 acknowledge: Some(AckMode::Exported),
                 acknowledge_timeout: Duration::from_secs(60),
-                ..Config::default()
+                ..Config { endpoint: "127.0.0.1:0".into(), ..Config::default() }.into()
             };
             OtlpReceiver::new("otlp", config, Env::default())
         };
         let connect = |receiver: &OtlpReceiver| -> verify::SendOne {
-            let address = receiver.local_addr().unwrap();
+            let address = receiver.http_addr().unwrap();
             Box::new(move |signal, body| {
                 // The receiver may be gone by now.
                 let Ok(stream) = std::net::TcpStream::connect(address) else { return false };

@@ -12,8 +12,7 @@ use otlp_core::status::Status;
 use otlp_core::telemetry::registry::SampleValue;
 use otlp_core::testing::generate;
 use otlp_core::{Batch, ByteSize, Deadline, Outcome, Signal};
-use otlp_receive::http::Config;
-use otlp_receive::{Env, OtlpReceiver};
+use otlp_receive::{Config, Env, OtlpReceiver, http};
 
 /// Longer than anything takes that works.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -53,19 +52,19 @@ impl Outlet for Collect {
 impl Server {
     /// One that says OK to every valid request.
     pub(crate) fn start() -> Server {
-        Server::with(Config::default(), |_| {})
+        Server::with(http::Config::default(), |_| {})
     }
 
-    pub(crate) fn with(config: Config, change: impl FnOnce(&mut Env)) -> Server {
+    pub(crate) fn with(config: impl Into<Config>, change: impl FnOnce(&mut Env)) -> Server {
         Server::run(config, change, true)
     }
 
     /// One whose requests wait until the test settles their batches.
-    pub(crate) fn waiting(config: Config) -> Server {
+    pub(crate) fn waiting(config: impl Into<Config>) -> Server {
         Server::run(config, |_| {}, false)
     }
 
-    pub(crate) fn run(config: Config, change: impl FnOnce(&mut Env), settle: bool) -> Server {
+    pub(crate) fn run(config: impl Into<Config>, change: impl FnOnce(&mut Env), settle: bool) -> Server {
         let (sender, batches) = mpsc::channel();
         let collect = Arc::new(Collect { settle, batches: Mutex::new(sender) });
         let mut outlets = Outlets::default();
@@ -74,18 +73,30 @@ impl Server {
     }
 
     pub(crate) fn with_outlets(
-        config: Config,
+        config: impl Into<Config>,
         change: impl FnOnce(&mut Env),
         outlets: Outlets,
         batches: mpsc::Receiver<Batch>,
     ) -> Server {
         let mut env = Env { budget: MemoryBudget::new(ByteSize::mib(300)), ..Env::default() };
         change(&mut env);
-        let config = Config { endpoint: "127.0.0.1:0".into(), ..config };
+        let mut config: Config = config.into();
+        if let Some(http) = &mut config.http {
+            http.endpoint = "127.0.0.1:0".into();
+        }
+        if let Some(grpc) = &mut config.grpc {
+            grpc.endpoint = "127.0.0.1:0".into();
+        }
         let mut receiver = OtlpReceiver::new("otlp", config, env.clone());
         receiver.start(outlets).unwrap();
-        let address = receiver.local_addr().unwrap();
+        let address = receiver.http_addr().or(receiver.grpc_addr()).unwrap();
         Server { receiver, env, address, batches }
+    }
+
+    /// Where it takes OTLP/gRPC.
+    #[allow(dead_code, reason = "for the tests of gRPC")]
+    pub(crate) fn grpc(&self) -> SocketAddr {
+        self.receiver.grpc_addr().unwrap()
     }
 
     pub(crate) fn connect(&self) -> Client {

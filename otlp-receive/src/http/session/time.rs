@@ -1,24 +1,24 @@
 //! What a session does by the clock, and when it wants to be asked.
 //!
-//! Invariant: after [`Session::on_time`] and a turn no deadline is in the past, or the driver would spin.
+//! Invariant: after [`Session::do_due`] and a turn no deadline is in the past, or the driver would spin.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use otlp_core::Reason;
 
-use super::{Phase, Reading, Session, State, offer};
+use super::{Phase, Reading, Session, State};
+use crate::driver::exchange::Exchange;
 use crate::http::answer::Answer;
+use crate::intake::HOLD_INTERVAL;
 
 /// A sender that closed its side may still read: so long its open requests wait for their outcome before they are
 /// withdrawn.
 const HALF_CLOSED_WAIT: Duration = Duration::from_millis(250);
-/// How often a batch is offered again to a pipeline that holds up its senders.
-pub(super) const HOLD_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Session {
     /// When it wants to be looked at, at the latest.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
         let config = &self.service.config;
         let since = |since: Option<Instant>, limit| since.map(|since| since + limit);
         match self.phase {
@@ -40,7 +40,7 @@ impl Session {
     }
 
     /// Does what is due.
-    pub(crate) fn on_time(&mut self, now: Instant) {
+    pub(super) fn do_due(&mut self, now: Instant) {
         let service = Arc::clone(&self.service);
         let config = &service.config;
         let due = |since: Option<Instant>, limit| since.is_some_and(|since| since + limit <= now);
@@ -97,11 +97,9 @@ impl Session {
         self.hold_next = None;
         for slot in &mut self.slots {
             let State::Waiting(waiting) = &mut slot.state else { continue };
-            if let Some(batch) = waiting.held.take() {
-                waiting.held = offer(&self.service, *batch);
-                if waiting.held.is_some() {
-                    self.hold_next = Some(now + HOLD_INTERVAL);
-                }
+            waiting.offer_again(&self.service.intake);
+            if waiting.is_held() {
+                self.hold_next = Some(now + HOLD_INTERVAL);
             }
         }
     }

@@ -1,0 +1,132 @@
+//! What all connections share: where a call goes, what is admitted, what is answered at once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Method, Request};
+use otlp_core::codec::Coding;
+use otlp_core::{Code, Context, Reason, Signal};
+
+use super::answer::Answer;
+use super::config::Config;
+use super::protocol::timeout;
+use crate::Env;
+use crate::admission::draining;
+use crate::intake::{Common, Intake, Plan};
+
+/// The codings that are taken, for `grpc-accept-encoding`.
+pub(super) const ACCEPT_ENCODING: &str = "gzip, zstd, snappy, identity";
+
+/// The shared part of a receiver's gRPC.
+pub(crate) struct Service {
+    pub(crate) config: Config,
+    pub(crate) intake: Intake,
+}
+
+/// What is known of a call from its head.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) plan: Plan,
+    /// How long its caller waits.
+    pub(super) timeout: Option<Duration>,
+}
+
+impl Service {
+    pub(crate) fn new(config: &Config, common: &Common, env: &Env) -> Service {
+        let config = config.effective();
+        Service { intake: Intake::new(common, "grpc", config.message_size_max(), env), config }
+    }
+
+    /// What a call is, or the answer that it gets without its message being looked at.
+    pub(super) fn route<T>(&self, request: &Request<T>, context: &Context) -> Result<Head, Answer> {
+        if request.method() != Method::POST {
+            return Err(Answer::http(405));
+        }
+        let fields = request.headers();
+        match fields.get(http::header::CONTENT_TYPE).map(|value| Subtype::of(value.as_bytes())) {
+            Some(Subtype::Proto) => {}
+            Some(Subtype::Other) => {
+                let message = "only protobuf messages are served";
+                return Err(Answer::rejection(Code::Unimplemented, Reason::UNSUPPORTED, message));
+            }
+            // PROTOCOL-HTTP2, Requests: what is not gRPC is answered 415.
+            Some(Subtype::None) | None => return Err(Answer::http(415)),
+        }
+        let path = request.uri().path();
+        let signal = Signal::ALL.into_iter().find(|signal| signal.grpc_path() == path);
+        let Some(signal) = signal.filter(|&signal| self.intake.serves(signal)) else {
+            return Err(Answer::rejection(Code::Unimplemented, Reason::UNSUPPORTED, "no such method is served"));
+        };
+        let Some(coding) = coding(fields) else {
+            let message = format!("the message's encoding is none of {ACCEPT_ENCODING}");
+            return Err(Answer::rejection(Code::Unimplemented, Reason::UNSUPPORTED, message));
+        };
+        let timeout = match fields.get("grpc-timeout") {
+            None => None,
+            Some(value) => match timeout(value.as_bytes()) {
+                None => {
+                    let message = "grpc-timeout is not up to eight digits and a unit";
+                    return Err(Answer::rejection(Code::InvalidArgument, Reason::MALFORMED, message));
+                }
+                timeout => timeout,
+            },
+        };
+        if self.intake.is_draining() {
+            return Err(Answer::failure(draining()));
+        }
+        let context = self.config.include_metadata.then(|| {
+            let metadata = metadata(request);
+            Arc::new(Context { metadata, ..context.clone() })
+        });
+        Ok(Head { plan: Plan { signal, coding, context }, timeout })
+    }
+}
+
+/// What a Content-Type says of the messages.
+enum Subtype {
+    /// It is not gRPC.
+    None,
+    Proto,
+    Other,
+}
+
+impl Subtype {
+    fn of(content_type: &[u8]) -> Subtype {
+        let media_type = content_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+        match media_type.to_ascii_lowercase().strip_prefix(b"application/grpc") {
+            Some(b"" | b"+proto") => Subtype::Proto,
+            Some([b'+', ..]) => Subtype::Other,
+            _ => Subtype::None,
+        }
+    }
+}
+
+/// The coding of messages whose flag says that they are compressed. Several lines are several codings: none of ours.
+fn coding(fields: &HeaderMap) -> Option<Coding> {
+    let mut values = fields.get_all("grpc-encoding").iter();
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Some(Coding::Identity),
+        (Some(value), None) => value.to_str().ok()?,
+        (Some(_), Some(_)) => return None,
+    };
+    let coding = Coding::from_header(value)?;
+    matches!(coding, Coding::Identity | Coding::Gzip | Coding::Zstd | Coding::Snappy).then_some(coding)
+}
+
+/// A call's metadata: all fields but those that are gRPC's own.
+fn metadata<T>(request: &Request<T>) -> Vec<(String, String)> {
+    let authority = request.uri().authority().map(|authority| (":authority".to_owned(), authority.to_string()));
+    let fields = request
+        .headers()
+        .iter()
+        .filter(|(name, _)| !name.as_str().starts_with("grpc-"))
+        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+    authority.into_iter().chain(fields).collect()
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("intake", &self.intake).finish_non_exhaustive()
+    }
+}
