@@ -25,7 +25,7 @@ use crate::admission::{Admission, Body, RETRY_AFTER};
 use crate::config::{Config, bounded};
 use crate::driver::inbox::Mailbox;
 use crate::metrics::Metrics;
-use crate::request::{Decoded, decode};
+use crate::request::{Decoded, Encoding, decode};
 
 /// How often a batch is offered again to a pipeline that holds up its senders.
 pub(crate) const HOLD_INTERVAL: Duration = Duration::from_millis(10);
@@ -55,6 +55,7 @@ pub(crate) struct Intake {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) signal: Signal,
+    pub(crate) encoding: Encoding,
     pub(crate) coding: Coding,
     /// Its own context where metadata was asked for.
     pub(crate) context: Option<Arc<Context>>,
@@ -62,7 +63,7 @@ pub(crate) struct Plan {
 
 /// A request that was handed on, or waits to be.
 pub(crate) struct Waiting {
-    signal: Signal,
+    pub(crate) signal: Signal,
     items: ItemCount,
     withdrawal: Withdrawal,
     /// When it has to have its outcome.
@@ -139,8 +140,8 @@ impl Intake {
         self.metrics.bytes.add(body.len() as u64);
         let (signal, size_max) = (plan.signal, self.admission.body_size_max());
         let made = catch_panic(|| {
-            let context = plan.context.unwrap_or_else(|| Arc::clone(context));
-            decode(signal, plan.coding, body, context, size_max)
+            let context = plan.context.clone().unwrap_or_else(|| Arc::clone(context));
+            decode(&plan, body, context, size_max)
         });
         let Decoded { batch, findings } = made.unwrap_or_else(|panic| {
             log::error!("decoding a request of {signal} panicked, it is rejected: {panic}");

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use otlp_core::batch::Encoded;
 use otlp_core::codec::{Coding, DecodeError};
+use otlp_core::flow::Reservation;
+use otlp_core::json::{self, Expected};
 use otlp_core::wire::Findings;
 use otlp_core::wire::validate::Limits;
 use otlp_core::{Batch, ByteSize, Code, Context, Failure, Reason, Signal};
 
 use crate::admission::{Body, RETRY_AFTER, too_large};
+use crate::intake::Plan;
 
 /// How a framed Snappy stream begins; no block does.
 const SNAPPY_STREAM: &[u8] = b"\xff\x06\x00\x00sNaPpY";
@@ -77,6 +80,27 @@ impl Codings {
     }
 }
 
+/// OTLP/JSON → protobuf, the memory for both while they are there.
+fn transcode(
+    signal: Signal,
+    document: &[u8],
+    memory: &mut Reservation,
+    size_max: ByteSize,
+) -> Result<bytes::Bytes, Failure> {
+    // Protobuf is smaller but for long lists of small numbers, which grow up to four times; those are paid for afterwards.
+    let held = memory.bytes() + ByteSize::from(document.len());
+    memory.grow_to(held).map_err(|failure| failure.retry_after(RETRY_AFTER))?;
+    let limits = json::Limits { protobuf_bytes_max: size_max.as_usize(), ..json::Limits::default() };
+    let protobuf = json::decode(signal, document, &limits).map_err(|error| match error.expected {
+        Expected::Smaller { .. } => too_large(size_max),
+        _ => Failure::rejected(Code::InvalidArgument, Reason::MALFORMED, error.to_string()),
+    })?;
+    memory
+        .grow_to(held.saturating_sub(ByteSize::from(document.len())) + ByteSize::from(protobuf.len()))
+        .map_err(|failure| failure.retry_after(RETRY_AFTER))?;
+    Ok(protobuf.into())
+}
+
 /// What a request turned out to be.
 #[derive(Debug)]
 pub(crate) struct Decoded {
@@ -92,13 +116,8 @@ pub(crate) struct Decoded {
 /// # Errors
 ///
 /// A rejection for what the sender has to mend, a refusal where memory does not suffice.
-pub(crate) fn decode(
-    signal: Signal,
-    coding: Coding,
-    body: Body,
-    context: Arc<Context>,
-    size_max: ByteSize,
-) -> Result<Decoded, Failure> {
+pub(crate) fn decode(plan: &Plan, body: Body, context: Arc<Context>, size_max: ByteSize) -> Result<Decoded, Failure> {
+    let Plan { signal, encoding, coding, .. } = *plan;
     let (received, mut memory) = body.finish();
     let coding = match coding {
         // The framed format under the block format's name goes on under its own, or the next hop would not know.
@@ -123,6 +142,11 @@ pub(crate) fn decode(
             DecodeError::Refused(failure) => failure,
         })?;
         (bytes::Bytes::from(plain), Some(bytes::Bytes::from(received)))
+    };
+    let (plain, encoded) = match encoding {
+        Encoding::Protobuf => (plain, encoded),
+        // Another hop gets protobuf, so neither the document nor its compressed form is of any use any more.
+        Encoding::Json => (transcode(signal, &plain, &mut memory, size_max)?, None),
     };
     let (batch, findings) = Batch::check(signal, plain, &Limits::default())
         .map_err(|malformed| Failure::rejected(Code::InvalidArgument, Reason::MALFORMED, malformed.to_string()))?;

@@ -2,8 +2,9 @@
 
 use otlp_core::component::Receiver;
 use otlp_core::{AckMode, ByteSize};
-use otlp_receive::http::{Config, Cors, Transport};
-use otlp_receive::{Env, OtlpReceiver};
+use otlp_receive::grpc::{self, EnforcementPolicy, Keepalive, ServerParameters};
+use otlp_receive::http::{self, Cors};
+use otlp_receive::{Config, Env, OtlpReceiver, Transport, tls};
 
 use super::{Environment, Made, not_built, rate_limit};
 use crate::config::{ConfiguredComponent, Section};
@@ -23,44 +24,11 @@ pub(super) fn receiver(
 
 fn otlp(component: &ConfiguredComponent, modes: [AckMode; 3], environment: &Environment) -> Made<Box<dyn Receiver>> {
     let section = &component.section;
-    let Some(protocols) = section.sub("protocols") else {
-        return Err(section.error_at("protocols", "must specify at least one protocol when using the OTLP receiver"));
-    };
-    if protocols.sub("grpc").is_some() {
-        return Err(not_built(&protocols, "grpc", "OTLP/gRPC"));
-    }
-    let Some(http) = protocols.sub("http") else {
-        return Err(section.error_at("protocols", "must specify at least one protocol when using the OTLP receiver"));
-    };
-    for key in ["tls", "auth"] {
-        if http.sub(key).is_some() {
-            return Err(not_built(&http, key, &format!("{key} of a receiver")));
-        }
-    }
-    if let Some(middleware) = http.list("middlewares").first() {
-        return Err(not_built(middleware, "id", "a middleware"));
-    }
+    let protocols = section.sub("protocols");
+    let protocol = |name: &str| protocols.as_ref().and_then(|protocols| protocols.sub(name));
     let config = Config {
-        endpoint: http.str("endpoint").to_owned(),
-        transport: transport(&http)?,
-        traces_url_path: http.str("traces_url_path").to_owned(),
-        metrics_url_path: http.str("metrics_url_path").to_owned(),
-        logs_url_path: http.str("logs_url_path").to_owned(),
-        cors: http.sub("cors").map(|cors| Cors {
-            allowed_origins: cors.list_str("allowed_origins").to_vec(),
-            allowed_headers: cors.list_str("allowed_headers").to_vec(),
-            exposed_headers: cors.list_str("exposed_headers").to_vec(),
-            max_age: std::time::Duration::from_secs(cors.u64("max_age")),
-        }),
-        max_request_body_size: ByteSize(http.bytes("max_request_body_size")),
-        include_metadata: http.bool("include_metadata"),
-        response_headers: revealed(&http, "response_headers"),
-        compression_algorithms: http.list_str("compression_algorithms").to_vec(),
-        read_timeout: http.duration("read_timeout"),
-        read_header_timeout: http.duration("read_header_timeout"),
-        write_timeout: http.duration("write_timeout"),
-        idle_timeout: http.duration("idle_timeout"),
-        keep_alives_enabled: http.bool("keep_alives_enabled"),
+        grpc: protocol("grpc").map(|section| grpc(&section)).transpose()?,
+        http: protocol("http").map(|section| http(&section)).transpose()?,
         acknowledge: match section.str("acknowledge") {
             "" => None,
             "queued" => Some(AckMode::Queued),
@@ -72,7 +40,7 @@ fn otlp(component: &ConfiguredComponent, modes: [AckMode; 3], environment: &Envi
         rate_limit: section.sub("rate_limit").map(|rate| rate_limit(&rate)),
         ..Config::default()
     };
-    config.check().map_err(|error| http.error_at(error.key, error.message))?;
+    config.check().map_err(|error| section.error_at(&error.key.replace('.', "::"), error.message))?;
     let env = Env {
         budget: environment.budget.clone(),
         registry: environment.registry.clone(),
@@ -85,12 +53,103 @@ fn otlp(component: &ConfiguredComponent, modes: [AckMode; 3], environment: &Envi
     Ok(Box::new(OtlpReceiver::new(component.id.to_string(), config, env)))
 }
 
-fn transport(http: &Section) -> Made<Transport> {
-    match http.str("transport") {
+fn http(http: &Section) -> Made<http::Config> {
+    refuse_unbuilt(http)?;
+    Ok(http::Config {
+        endpoint: http.str("endpoint").to_owned(),
+        transport: transport(http)?,
+        tls: http.sub("tls").map(|tls| server_tls(&tls)).transpose()?,
+        traces_url_path: http.str("traces_url_path").to_owned(),
+        metrics_url_path: http.str("metrics_url_path").to_owned(),
+        logs_url_path: http.str("logs_url_path").to_owned(),
+        cors: http.sub("cors").map(|cors| Cors {
+            allowed_origins: cors.list_str("allowed_origins").to_vec(),
+            allowed_headers: cors.list_str("allowed_headers").to_vec(),
+            exposed_headers: cors.list_str("exposed_headers").to_vec(),
+            max_age: std::time::Duration::from_secs(cors.u64("max_age")),
+        }),
+        max_request_body_size: ByteSize(http.bytes("max_request_body_size")),
+        include_metadata: http.bool("include_metadata"),
+        response_headers: revealed(http, "response_headers"),
+        compression_algorithms: http.list_str("compression_algorithms").to_vec(),
+        read_timeout: http.duration("read_timeout"),
+        read_header_timeout: http.duration("read_header_timeout"),
+        write_timeout: http.duration("write_timeout"),
+        idle_timeout: http.duration("idle_timeout"),
+        keep_alives_enabled: http.bool("keep_alives_enabled"),
+    })
+}
+
+fn grpc(grpc: &Section) -> Made<grpc::Config> {
+    refuse_unbuilt(grpc)?;
+    let keepalive = grpc.sub("keepalive");
+    let below = |name: &str| keepalive.as_ref().and_then(|keepalive| keepalive.sub(name));
+    Ok(grpc::Config {
+        endpoint: grpc.str("endpoint").to_owned(),
+        transport: transport(grpc)?,
+        tls: grpc.sub("tls").map(|tls| server_tls(&tls)).transpose()?,
+        max_recv_msg_size_mib: grpc.u64("max_recv_msg_size_mib"),
+        max_concurrent_streams: grpc.u32("max_concurrent_streams"),
+        keepalive: Keepalive {
+            server_parameters: below("server_parameters").map_or_else(ServerParameters::default, |server| {
+                ServerParameters {
+                    max_connection_idle: server.duration("max_connection_idle"),
+                    max_connection_age: server.duration("max_connection_age"),
+                    max_connection_age_grace: server.duration("max_connection_age_grace"),
+                    time: server.duration("time"),
+                    timeout: server.duration("timeout"),
+                }
+            }),
+            enforcement_policy: below("enforcement_policy").map_or_else(EnforcementPolicy::default, |policy| {
+                EnforcementPolicy {
+                    min_time: policy.duration("min_time"),
+                    permit_without_stream: policy.bool("permit_without_stream"),
+                }
+            }),
+        },
+        include_metadata: grpc.bool("include_metadata"),
+    })
+}
+
+/// What the two protocols have in common that is not built.
+fn refuse_unbuilt(protocol: &Section) -> Made<()> {
+    if protocol.sub("auth").is_some() {
+        return Err(not_built(protocol, "auth", "auth of a receiver"));
+    }
+    match protocol.list("middlewares").first() {
+        Some(middleware) => Err(not_built(middleware, "id", "a middleware")),
+        None => Ok(()),
+    }
+}
+
+fn server_tls(tls: &Section) -> Made<tls::Config> {
+    let text = |key: &str| Some(tls.str(key).to_owned()).filter(|text| !text.is_empty());
+    let pem = |key: &str| Some(tls.secret(key).reveal().to_owned()).filter(|text| !text.is_empty());
+    let version = |key: &str| match tls.str(key) {
+        "" => Ok(None),
+        version => tls::Version::from_config(version).map(Some).map_err(|message| tls.error_at(key, message)),
+    };
+    Ok(tls::Config {
+        cert_file: text("cert_file").map(Into::into),
+        cert_pem: pem("cert_pem"),
+        key_file: text("key_file").map(Into::into),
+        key_pem: pem("key_pem"),
+        client_ca_file: text("client_ca_file").map(Into::into),
+        client_ca_file_reload: tls.bool("client_ca_file_reload"),
+        min_version: version("min_version")?.unwrap_or_default(),
+        max_version: version("max_version")?,
+        cipher_suites: tls.list_str("cipher_suites").to_vec(),
+        curve_preferences: tls.list_str("curve_preferences").to_vec(),
+        reload_interval: tls.duration("reload_interval"),
+    })
+}
+
+fn transport(protocol: &Section) -> Made<Transport> {
+    match protocol.str("transport") {
         "" | "tcp" => Ok(Transport::Tcp),
         "tcp4" => Ok(Transport::Tcp4),
         "tcp6" => Ok(Transport::Tcp6),
-        other => Err(not_built(http, "transport", &format!("transport {other}"))),
+        other => Err(not_built(protocol, "transport", &format!("transport {other}"))),
     }
 }
 

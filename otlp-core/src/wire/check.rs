@@ -52,12 +52,8 @@ impl Batch {
             // Of two members of a oneof only the last is left, and its items with it.
             checked = validate(signal, &body, limits)?;
         }
-        let findings = Findings {
-            normalized,
-            invalid_ids: checked.invalid_ids,
-            string_indexes: checked.string_indexes,
-            legacy,
-        };
+        let findings =
+            Findings { normalized, invalid_ids: checked.invalid_ids, string_indexes: checked.string_indexes, legacy };
         Ok((Batch::trusted(signal, checked.items, body), findings))
     }
 }

@@ -14,6 +14,7 @@ use super::protocol::timeout;
 use crate::Env;
 use crate::admission::draining;
 use crate::intake::{Common, Intake, Plan};
+use crate::request::Encoding;
 
 /// The codings that are taken, for `grpc-accept-encoding`.
 pub(super) const ACCEPT_ENCODING: &str = "gzip, zstd, snappy, identity";
@@ -79,7 +80,7 @@ impl Service {
             let metadata = metadata(request);
             Arc::new(Context { metadata, ..context.clone() })
         });
-        Ok(Head { plan: Plan { signal, coding, context }, timeout })
+        Ok(Head { plan: Plan { signal, encoding: Encoding::Protobuf, coding, context }, timeout })
     }
 }
 

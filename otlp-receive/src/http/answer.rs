@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use otlp_core::json;
 use otlp_core::status::{PartialSuccess, Status, encode_response};
-use otlp_core::{Code, Failure, Outcome, Reason, Retry};
+use otlp_core::{Code, Failure, Outcome, Reason, Retry, Signal};
 
 use super::config::{Config, Cors};
 use crate::admission::RETRY_AFTER;
@@ -27,7 +28,7 @@ enum Content {
     /// No body at all.
     Nothing,
     /// An `Export*ServiceResponse` (OTLP/HTTP Response, Full Success and Partial Success).
-    Response(Option<PartialSuccess>),
+    Response(Option<(Signal, PartialSuccess)>),
     /// A `google.rpc.Status` (OTLP/HTTP Response, Failures).
     Status(Status),
 }
@@ -72,13 +73,13 @@ impl Answer {
         Answer { status, reason: Some(reason), content: Content::Status(status_body), fields: Vec::new() }
     }
 
-    /// The answer to a batch with that outcome.
-    pub(crate) fn outcome(outcome: Outcome) -> Answer {
+    /// The answer to a batch of a signal with that outcome.
+    pub(crate) fn outcome(signal: Signal, outcome: Outcome) -> Answer {
         match outcome {
             Outcome::Delivered => Answer::success(),
             Outcome::Partial { rejected, message } => {
                 let partial = PartialSuccess { rejected, message: cut(message.to_string()) };
-                Answer { content: Content::Response(Some(partial)), ..Answer::success() }
+                Answer { content: Content::Response(Some((signal, partial))), ..Answer::success() }
             }
             Outcome::Failed(failure) => Answer::failure(failure),
         }
@@ -175,9 +176,13 @@ impl Content {
     fn encode(&self, encoding: Encoding, out: &mut Vec<u8>) {
         match (self, encoding) {
             (Content::Nothing, _) => {}
-            (Content::Response(partial), Encoding::Protobuf) => encode_response(partial.as_ref(), out),
-            // Partial success in JSON comes with the JSON codec; without one nothing is accepted in JSON.
-            (Content::Response(_), Encoding::Json) => out.extend_from_slice(b"{}"),
+            (Content::Response(partial), Encoding::Protobuf) => {
+                encode_response(partial.as_ref().map(|(_, partial)| partial), out);
+            }
+            (Content::Response(None), Encoding::Json) => out.extend_from_slice(b"{}"),
+            (Content::Response(Some((signal, partial))), Encoding::Json) => {
+                json::encode_response(*signal, Some(partial), out);
+            }
             (Content::Status(status), Encoding::Protobuf) => status.encode(out),
             (Content::Status(status), Encoding::Json) => out.extend_from_slice(status.to_json().as_bytes()),
         }
@@ -276,10 +281,19 @@ mod tests {
     #[test]
     fn partial_success_is_a_success_ps_05_06() {
         let outcome = Outcome::Partial { rejected: ItemCount(2), message: "two".into() };
-        let (head, body) = written(&Answer::outcome(outcome), Encoding::Protobuf, true, false);
+        let (head, body) = written(&Answer::outcome(Signal::Traces, outcome.clone()), Encoding::Protobuf, true, false);
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("connection: close\r\n\r\n"), "{head}");
         let partial = otlp_core::status::decode_response(&body).unwrap().unwrap();
         assert_eq!((partial.rejected, partial.message.as_str()), (ItemCount(2), "two"));
+        for (signal, key) in [
+            (Signal::Traces, "rejectedSpans"),
+            (Signal::Metrics, "rejectedDataPoints"),
+            (Signal::Logs, "rejectedLogRecords"),
+        ] {
+            let (_, body) = written(&Answer::outcome(signal, outcome.clone()), Encoding::Json, true, false);
+            let document = format!("{{\"partialSuccess\":{{\"{key}\":\"2\",\"errorMessage\":\"two\"}}}}");
+            assert_eq!(String::from_utf8(body).unwrap(), document, "JSON-37");
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@
 //!
 //! # Specification
 //!
-//! OTLP 1.x, OTLP/HTTP; RFC 9110; RFC 9112. JSON bodies are answered 415 until there is a codec for them.
+//! OTLP 1.x, OTLP/HTTP and JSON Protobuf Encoding; RFC 9110; RFC 9112.
 
 mod answer;
 mod config;

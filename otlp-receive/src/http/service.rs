@@ -62,17 +62,10 @@ impl Service {
             let answer = Answer::error(405, Reason::UNSUPPORTED, "the method is not POST");
             return Err(answer.with("allow", "POST"));
         }
-        match head.content_type.and_then(Encoding::of) {
-            Some(Encoding::Protobuf) => {}
-            Some(Encoding::Json) => {
-                let message = "application/json is not supported yet; send application/x-protobuf";
-                return Err(Answer::error(415, Reason::UNSUPPORTED, message));
-            }
-            None => {
-                let message = "the content type is not application/x-protobuf";
-                return Err(Answer::error(415, Reason::UNSUPPORTED, message));
-            }
-        }
+        let Some(encoding) = head.content_type.and_then(Encoding::of) else {
+            let message = "the content type is neither application/x-protobuf nor application/json";
+            return Err(Answer::error(415, Reason::UNSUPPORTED, message));
+        };
         let coding = if head.several_codings { None } else { self.codings.pick(head.content_encoding) };
         let Some(coding) = coding else {
             let answer = Answer::error(415, Reason::UNSUPPORTED, "the content encoding is none of those taken");
@@ -83,7 +76,7 @@ impl Service {
         }
         let context =
             self.config.include_metadata.then(|| Arc::new(Context { metadata: head.fields(), ..context.clone() }));
-        Ok(Plan { signal, coding, context })
+        Ok(Plan { signal, encoding, coding, context })
     }
 
     fn preflight(&self, head: &Head<'_>) -> Answer {

@@ -205,7 +205,7 @@ impl Exchange for Session {
         let Some(slot) = self.slots.get_mut(index) else { return };
         let State::Waiting(waiting) = &slot.state else { return };
         waiting.settled(&self.service.intake, &outcome);
-        slot.state = State::Answered(Answer::outcome(outcome));
+        slot.state = State::Answered(Answer::outcome(waiting.signal, outcome));
         self.idle_since = now;
     }
 

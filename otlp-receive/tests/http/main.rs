@@ -4,6 +4,7 @@
 mod connections;
 mod encodings;
 mod errors;
+mod json;
 mod lifecycle;
 mod requests;
 mod server;
