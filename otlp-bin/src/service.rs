@@ -128,7 +128,7 @@ pub struct Row {
     pub rejected: ItemCount,
     /// Accepted and not delivered.
     pub dropped: ItemCount,
-    /// Of those dropped, what nobody was told to send again.
+    /// Of those rejected and dropped, what its sender had heard OK for.
     pub lost: ItemCount,
     /// Still held.
     pub held: ItemCount,
@@ -341,7 +341,7 @@ impl Service {
                 exported: column.exported,
                 rejected: column.rejected_total(),
                 dropped: column.dropped_total(),
-                lost: column.lost_total(),
+                lost: column.lost,
                 held: held + column.held,
             })
         });
@@ -357,7 +357,7 @@ impl Drop for Service {
 }
 
 impl Summary {
-    /// Whether anything that was accepted is lost, or still held when it should not be.
+    /// Whether anything is lost that a sender had heard OK for, or still held when it should not be.
     pub fn has_loss(&self) -> bool {
         self.0.iter().any(|row| row.lost != ItemCount::ZERO || row.held != ItemCount::ZERO)
     }
