@@ -6,14 +6,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
 Examples:
-  otlpd                                        run on the built-in configuration: OTLP/HTTP on 127.0.0.1:4318
-  otlpd print-config > otlpd.yaml              start a configuration of one's own from it
-  otlpd validate --config otlpd.yaml           see everything that is wrong with a file, with lines
-  otlpd --config otlpd.yaml                    run it
-  otlpd --config base.yaml --config site.yaml  later files win; maps are merged, lists are replaced
+  otlpd                                run on the built-in configuration, on 127.0.0.1:4318
+  otlpd print-config > otlpd.yaml      start a configuration of one's own from it
+  otlpd validate --config otlpd.yaml   see everything that is wrong with a file, with lines
+  otlpd --config otlpd.yaml            run it
+  otlpd --config a.yaml --config b.yaml
+                                       later files win; maps are merged, lists are replaced
   otlpd --config otlpd.yaml --set processors.batch.timeout=2s
   otlpd --config 'yaml:exporters::debug::verbosity: detailed' --config otlpd.yaml
-  otlpd generate --signal traces --rate 1000   send test data to 127.0.0.1:4318
+  otlpd generate --rate 1000           send test data to 127.0.0.1:4318
 
 In a file: ${env:NAME}, ${env:NAME:-default}, ${file:path}; $$ is a dollar sign.
 

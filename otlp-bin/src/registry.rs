@@ -112,9 +112,12 @@ pub fn memory_budget(tree: &Resolved, idle: ByteSize) -> ByteSize {
 /// Everything that cannot be made, each with its place: settings that only a constructor can judge, and what is not built
 /// yet.
 pub fn build(tree: &Resolved, environment: &Environment) -> Result<ServiceBuilder, Vec<Diagnostic>> {
-    let mut errors = Vec::new();
+    let mut errors: Vec<Diagnostic> = Vec::new();
+    // An exporter is made for each signal: what is wrong with it is said once.
     let mut keep = |result: Result<(), Diagnostic>| {
-        if let Err(error) = result {
+        if let Err(error) = result
+            && !errors.contains(&error)
+        {
             errors.push(error)
         }
     };

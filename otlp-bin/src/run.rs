@@ -193,9 +193,13 @@ fn metrics_reader(service: &Section) -> Result<Option<prometheus::Config>, RunEr
         let message = "more than one pull reader is not built yet";
         return Err(RunError::Configuration(vec![metrics.error_at("readers", message)]));
     }
-    Ok(readers.first().map(|reader| prometheus::Config {
+    let Some(reader) = readers.first() else { return Ok(None) };
+    let Ok(port) = u16::try_from(reader.u64("port")) else {
+        return Err(RunError::Configuration(vec![reader.error_at("port", "expected 0 to 65535")]));
+    };
+    Ok(Some(prometheus::Config {
         host: reader.str("host").to_owned(),
-        port: u16::try_from(reader.u64("port")).unwrap_or(8888),
+        port,
         without_scope_info: reader.bool("without_scope_info"),
         without_units: reader.bool("without_units"),
         without_type_suffix: reader.bool("without_type_suffix"),
@@ -212,7 +216,7 @@ fn resource() -> Vec<(String, String)> {
         .into()
 }
 
-/// The books, the gates and the budget, for whoever scrapes.
+/// The books, the inlets and the budget, for whoever scrapes. Destinations show their queues themselves.
 fn expose(registry: &Registry, budget: &MemoryBudget, service: &Service) {
     register_budget(registry, budget);
     for ledger in service.ledgers() {
@@ -221,10 +225,5 @@ fn expose(registry: &Registry, budget: &MemoryBudget, service: &Service) {
     for (pipeline, inlet) in service.inlets() {
         let inlet = Arc::clone(inlet);
         register_gate(registry, format!("inlet {pipeline}"), move || inlet.state());
-    }
-    for destination in service.destinations().filter(|destination| destination.gate().is_some()) {
-        let name = format!("queue {} {}", destination.id(), destination.signal());
-        let destination = Arc::clone(destination);
-        register_gate(registry, name, move || destination.gate().unwrap_or_default());
     }
 }

@@ -7,12 +7,13 @@
 //!
 //! # Threads
 //!
-//! Those of the components. Stopping takes one more for each destination while it lasts: they drain side by side, and a
-//! dead one does not use up the others' time.
+//! Those of the components. Stopping takes one more for each receiver and each destination while it lasts: they drain
+//! side by side, and a dead one does not use up the others' time.
 //!
 //! # On shutdown
 //!
-//! Receivers stop and answer what is open, stages drain in the order of the flow, destinations send until the deadline.
+//! Receivers stop and answer what is open, for at most half of the time; stages drain in the order of the flow;
+//! destinations send until the deadline.
 //! What is left then is dropped and counted. [`Summary`] says what became of every item.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,7 @@ use otlp_process::Chain;
 use otlp_process::chain::Passage;
 use otlp_process::inlet::{INLET_BATCHES, PipelineOutlet, Tee};
 use otlp_process::stage::{POOL_WORK_MIN, Stage, StageOptions};
+use parking_lot::Mutex;
 
 /// How long it may take to stop what was started before something could not be: nothing has come in yet.
 const START_FAILED_DEADLINE: Duration = Duration::from_secs(5);
@@ -129,7 +131,7 @@ pub struct Row {
     pub rejected: ItemCount,
     /// Accepted and not delivered.
     pub dropped: ItemCount,
-    /// Of those dropped, what nobody was told to send again.
+    /// Of those rejected and dropped, what its sender had heard OK for.
     pub lost: ItemCount,
     /// Still held.
     pub held: ItemCount,
@@ -308,9 +310,7 @@ impl Service {
 
     /// Stops everything, from receivers forwards, and says what became of every item. Safe twice.
     pub fn shutdown(&mut self, deadline: Deadline) -> Summary {
-        for (_, receiver) in &mut self.receivers {
-            receiver.shutdown(deadline);
-        }
+        self.stop_receivers(deadline);
         for running in &mut self.pipelines {
             running.stage.shutdown(deadline);
             for connector in &running.connectors {
@@ -331,6 +331,25 @@ impl Service {
         self.summary()
     }
 
+    /// Stops them side by side, so that none takes requests while another waits for its senders. They get half of the
+    /// time: a sender that stalls in the middle of a request must not use up what is needed to hand on what was promised.
+    fn stop_receivers(&mut self, deadline: Deadline) {
+        let now = self.clock.now();
+        let by = deadline.remaining(now).map_or(deadline, |left| Deadline::after(now, left / 2));
+        // Behind locks, so that one whose thread cannot be made is still at hand.
+        let receivers: Vec<_> = self.receivers.iter_mut().map(|(_, receiver)| Mutex::new(receiver)).collect();
+        std::thread::scope(|scope| {
+            for (number, receiver) in receivers.iter().enumerate() {
+                let spawned = std::thread::Builder::new()
+                    .name(format!("stop-{number}"))
+                    .spawn_scoped(scope, || receiver.lock().shutdown(by));
+                if spawned.is_err() {
+                    receiver.lock().shutdown(by);
+                }
+            }
+        });
+    }
+
     /// What has become of every item so far.
     pub fn summary(&self) -> Summary {
         let rows = self.ledgers().flat_map(|ledger| {
@@ -343,7 +362,7 @@ impl Service {
                 exported: column.exported,
                 rejected: column.rejected_total(),
                 dropped: column.dropped_total(),
-                lost: column.lost_total(),
+                lost: column.lost,
                 held: held + column.held,
             })
         });
@@ -359,7 +378,7 @@ impl Drop for Service {
 }
 
 impl Summary {
-    /// Whether anything that was accepted is lost, or still held when it should not be.
+    /// Whether anything is lost that a sender had heard OK for, or still held when it should not be.
     pub fn has_loss(&self) -> bool {
         self.0.iter().any(|row| row.lost != ItemCount::ZERO || row.held != ItemCount::ZERO)
     }

@@ -317,7 +317,7 @@ impl Ticket {
 
     /// Gives the items their outcome, in the books and to the sender.
     pub fn settle(mut self, outcome: Outcome) {
-        self.book(&outcome);
+        self.book(&outcome, true);
         std::mem::replace(&mut self.ack, Ack::nobody()).settle(outcome);
     }
 
@@ -332,18 +332,20 @@ impl Ticket {
     /// Drops accepted items as a full queue's policy says: counted, and the sender hears OK, because the policy is not to
     /// hold it up.
     pub fn shed(mut self, reason: Reason) {
-        self.book(&Outcome::Failed(Failure::refused(reason, "dropped, as configured")));
+        self.book(&Outcome::Failed(Failure::refused(reason, "dropped, as configured")), false);
         std::mem::replace(&mut self.ack, Ack::nobody()).settle(Outcome::Delivered);
     }
 
-    fn book(&mut self, outcome: &Outcome) {
+    /// `told` says that a sender that still waits will hear of it.
+    fn book(&mut self, outcome: &Outcome, told: bool) {
+        let told = told && self.ack.is_open();
         match std::mem::replace(&mut self.stage, Stage::Settled) {
             Stage::Offered | Stage::Settled => {}
             Stage::Held(ledger) => match outcome {
                 Outcome::Delivered | Outcome::Partial { .. } => ledger.remove(self.items),
-                Outcome::Failed(failure) => ledger.drop_held(self.items, failure.reason),
+                Outcome::Failed(failure) => ledger.drop_held(self.items, failure.reason, told),
             },
-            Stage::Assigned(account) => account.settle(self.items, outcome, self.ack.is_withdrawn()),
+            Stage::Assigned(account) => account.settle(self.items, outcome, self.ack.is_withdrawn(), told),
         }
     }
 }
@@ -351,7 +353,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !matches!(self.stage, Stage::Settled | Stage::Offered) {
-            self.book(&Outcome::Failed(lost("the batch was lost inside the pipeline")));
+            self.book(&Outcome::Failed(lost("the batch was lost inside the pipeline")), true);
         }
     }
 }
@@ -469,6 +471,34 @@ mod tests {
         }
         assert_eq!(first.page().destinations[0].exported, ItemCount(8));
         assert_eq!(second.page().destinations[0].exported, ItemCount(6));
+    }
+
+    #[test]
+    fn lost_is_only_what_nobody_was_told() {
+        let dropped = || Outcome::Failed(Failure::refused(Reason::SHUTDOWN, "stopping"));
+        let partial = || Outcome::Partial { rejected: ItemCount(4), message: "no".into() };
+        for (mode, lost) in [(AckMode::Queued, 4), (AckMode::Exported, 0)] {
+            for outcome in [rejected(), dropped(), partial()] {
+                let ledger = Ledger::new("traces", Signal::Traces, ["a"]);
+                let mut ticket = Ticket::new(ItemCount(4), Ack::new(mode, drop));
+                ticket.accept(&ledger, ItemCount(4));
+                let mut share = ticket.assign().pop().unwrap();
+                share.queued();
+                share.settle(outcome.clone());
+                assert_eq!(ledger.page().destinations[0].lost, ItemCount(lost), "{mode:?} {outcome:?}");
+            }
+            let ledger = Ledger::new("traces", Signal::Traces, ["a"]);
+            let mut held = Ticket::new(ItemCount(4), Ack::new(mode, drop));
+            held.accept(&ledger, ItemCount(4));
+            held.queued();
+            held.settle(dropped());
+            assert_eq!(ledger.page().destinations[0].lost, ItemCount(lost), "{mode:?}, held");
+        }
+        let ledger = Ledger::new("traces", Signal::Traces, ["a"]);
+        let mut shed = Ticket::new(ItemCount(4), Ack::new(AckMode::Exported, drop));
+        shed.accept(&ledger, ItemCount(4));
+        shed.shed(Reason::QUEUE_FULL);
+        assert_eq!(ledger.page().destinations[0].lost, ItemCount(4), "the sender of what is shed hears OK");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Tables that several components share: TLS, HTTP and gRPC on both sides, queue, retry, rate limits.
 
 use super::checks;
-use super::schema::{Block, Default, Field, Kind, Presence, Unknown, Unlimited, block, field, limit, zero};
+use super::schema::{Block, Default, Field, Kind, Presence, Unknown, Unlimited, block, field, idle, limit, zero};
 
 const TRANSPORTS: &[&str] =
     &["tcp", "tcp4", "tcp6", "udp", "udp4", "udp6", "ip", "ip4", "ip6", "unix", "unixgram", "unixpacket", "npipe", ""];
@@ -47,8 +47,10 @@ static AUTH: Block = block(&[&[zero("authenticator", Kind::Id)]]);
 static AUTH_SERVER: Block = block(&[&[zero("authenticator", Kind::Id), zero("request_params", Kind::Strings)]]);
 static MIDDLEWARE: Block = block(&[&[zero("id", Kind::Id)]]);
 
-const LISTEN: &[Field] =
-    &[field("transport", Kind::Choice(TRANSPORTS), Default::Text("tcp")), zero("dialer", Kind::Block(&DIALER))];
+const LISTEN: &[Field] = &[
+    field("transport", Kind::Choice(TRANSPORTS), Default::Text("tcp")),
+    idle("dialer", Kind::Block(&DIALER), Default::Zero),
+];
 
 /// Everything of a gRPC server but its endpoint.
 pub(super) const GRPC_SERVER: &[Field] = &[
@@ -97,10 +99,29 @@ pub(super) const HTTP_SERVER: &[Field] = &[
     zero("write_timeout", Kind::Duration),
     limit("idle_timeout", Kind::Duration, Default::Text("60s"), Unlimited::ZeroAndLess),
     field("keep_alives_enabled", Kind::Bool, Default::Bool(true)),
-    zero("keepalive", Kind::Optional(&KEEPALIVE_HTTP_SERVER, Presence::ByKey)),
+    idle("keepalive", Kind::Optional(&KEEPALIVE_HTTP_SERVER, Presence::ByKey), Default::Zero),
     zero("middlewares", Kind::Blocks(&MIDDLEWARE)),
     LISTEN[0],
     LISTEN[1],
+];
+
+/// What a server that only answers a few words has no use for; put before [`HTTP_SERVER`], whose fields these are.
+pub(super) const HTTP_SERVER_IDLE: &[Field] = &[
+    idle("cors", Kind::Optional(&CORS, Presence::ByContent), Default::Zero),
+    idle("max_request_body_size", Kind::Int, Default::Int(64 << 20)),
+    idle("include_metadata", Kind::Bool, Default::Zero),
+    idle("response_headers", Kind::Secrets, Default::Zero),
+    idle(
+        "compression_algorithms",
+        Kind::Strings,
+        Default::Texts(&["", "gzip", "zstd", "zlib", "snappy", "deflate", "lz4"]),
+    ),
+    idle("read_timeout", Kind::Duration, Default::Text("30s")),
+    idle("read_header_timeout", Kind::Duration, Default::Text("60s")),
+    idle("write_timeout", Kind::Duration, Default::Zero),
+    idle("idle_timeout", Kind::Duration, Default::Text("60s")),
+    idle("keep_alives_enabled", Kind::Bool, Default::Bool(true)),
+    idle("middlewares", Kind::Blocks(&MIDDLEWARE), Default::Zero),
 ];
 
 static CORS: Block = block(&[&[
@@ -116,23 +137,23 @@ pub(super) const HTTP_CLIENT: &[Field] = &[
     zero("endpoint", Kind::Str),
     zero("proxy_url", Kind::Str),
     zero("tls", Kind::Block(&TLS_CLIENT_LAX)),
-    zero("read_buffer_size", Kind::Int),
-    zero("write_buffer_size", Kind::Int),
+    idle("read_buffer_size", Kind::Int, Default::Zero),
+    idle("write_buffer_size", Kind::Int, Default::Zero),
     zero("timeout", Kind::Duration),
     zero("headers", Kind::Secrets),
     zero("auth", Kind::Optional(&AUTH, Presence::ByContent)),
     field("compression", Kind::Choice(COMPRESSIONS), Default::Text("gzip")),
     zero("compression_params", Kind::Block(&COMPRESSION_PARAMS)),
-    field("max_idle_conns", Kind::Int, Default::Int(100)),
+    idle("max_idle_conns", Kind::Int, Default::Int(100)),
     zero("max_idle_conns_per_host", Kind::Int),
-    zero("max_conns_per_host", Kind::Int),
+    idle("max_conns_per_host", Kind::Int, Default::Zero),
     field("idle_conn_timeout", Kind::Duration, Default::Text("90s")),
     zero("disable_keep_alives", Kind::Bool),
-    field("force_attempt_http2", Kind::Bool, Default::Bool(true)),
-    zero("http2_read_idle_timeout", Kind::Duration),
-    zero("http2_ping_timeout", Kind::Duration),
+    idle("force_attempt_http2", Kind::Bool, Default::Bool(true)),
+    idle("http2_read_idle_timeout", Kind::Duration, Default::Zero),
+    idle("http2_ping_timeout", Kind::Duration, Default::Zero),
     zero("cookies", Kind::Optional(&COOKIES, Presence::ByKey)),
-    zero("keepalive", Kind::Optional(&KEEPALIVE_HTTP_CLIENT, Presence::ByKey)),
+    idle("keepalive", Kind::Optional(&KEEPALIVE_HTTP_CLIENT, Presence::ByKey), Default::Zero),
     zero("middlewares", Kind::Blocks(&MIDDLEWARE)),
 ];
 

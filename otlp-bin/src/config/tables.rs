@@ -5,7 +5,8 @@ use otlp_core::Signal;
 use super::checks;
 use super::schema::{Block, Component, Default, Field, Kind, Presence, Role, Unknown, block, field, idle, zero};
 use super::shared::{
-    GRPC_CLIENT, GRPC_SERVER, HTTP_CLIENT, HTTP_SERVER, OURS_OF_EXPORTERS, QUEUE, RATE_LIMIT, RETRY_LAX, RETRY_STRICT,
+    GRPC_CLIENT, GRPC_SERVER, HTTP_CLIENT, HTTP_SERVER, HTTP_SERVER_IDLE, OURS_OF_EXPORTERS, QUEUE, RATE_LIMIT,
+    RETRY_LAX, RETRY_STRICT,
 };
 
 const fn all(level: &'static str) -> [(Signal, &'static str); 3] {
@@ -202,7 +203,7 @@ static ACTION: Block = block(&[&[
 
 static MATCH: Block = block(&[&[
     zero("match_type", Kind::Str),
-    zero("regexp", Kind::Optional(&REGEXP, Presence::ByContent)),
+    idle("regexp", Kind::Optional(&REGEXP, Presence::ByContent), Default::Zero),
     zero("services", Kind::Strings),
     zero("span_names", Kind::Strings),
     zero("span_kinds", Kind::Strings),
@@ -252,10 +253,10 @@ static OTLP_HTTP: Block = Block {
             zero("traces_endpoint", Kind::Str),
             zero("metrics_endpoint", Kind::Str),
             zero("logs_endpoint", Kind::Str),
-            zero("profiles_endpoint", Kind::Str),
+            idle("profiles_endpoint", Kind::Str, Default::Zero),
             field("encoding", Kind::Choice(&["proto", "json"]), Default::Text("proto")),
             field("timeout", Kind::Duration, Default::Text("30s")),
-            field("write_buffer_size", Kind::Int, Default::Int(524_288)),
+            idle("write_buffer_size", Kind::Int, Default::Int(524_288)),
         ],
         HTTP_CLIENT,
         &[
@@ -328,9 +329,10 @@ static HEALTH_CHECK: Block = Block {
             field("path", Kind::Str, Default::Text("/")),
             zero("response_body", Kind::Optional(&RESPONSE_BODY, Presence::ByContent)),
             idle("check_collector_pipeline", Kind::Block(&CHECK_PIPELINE), Default::Zero),
-            zero("use_v2", Kind::Bool),
-            zero("component_health", Kind::Optional(&COMPONENT_HEALTH, Presence::ByKey)),
+            idle("use_v2", Kind::Bool, Default::Zero),
+            idle("component_health", Kind::Optional(&COMPONENT_HEALTH, Presence::ByKey), Default::Zero),
         ],
+        HTTP_SERVER_IDLE,
         HTTP_SERVER,
     ])
 };

@@ -547,6 +547,26 @@ fn settings_without_an_effect_give_one_warning() {
     assert!(texts[0].contains("service::telemetry::traces"), "{texts:?}");
 }
 
+#[test]
+fn a_key_without_an_effect_is_named() {
+    for (more, key) in [
+        ("exporters: {otlp_http: {endpoint: 'http://a', max_conns_per_host: 3}}", "max_conns_per_host"),
+        ("exporters: {otlp_http: {endpoint: 'http://a', force_attempt_http2: false}}", "force_attempt_http2"),
+        ("exporters: {otlp_http: {endpoint: 'http://a', keepalive: {idle_conn_timeout: 1s}}}", "otlp_http::keepalive"),
+        ("receivers: {otlp: {protocols: {http: {keepalive: {idle_timeout: 1s}}}}}", "http::keepalive"),
+        (
+            "processors: {attributes: {actions: [{key: a, action: delete}], include: {match_type: regexp, services: [a], regexp: {cacheenabled: true}}}}",
+            "include::regexp",
+        ),
+        ("extensions: {health_check: {cors: {allowed_origins: ['*']}}}", "health_check::cors"),
+        ("extensions: {health_check: {use_v2: true}}", "health_check::use_v2"),
+    ] {
+        let loaded = minimal_with(more, &[]).unwrap_or_else(|report| panic!("{more}: {report}"));
+        let texts: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+        assert!(texts.iter().any(|text| text.contains(key)), "{more}: {texts:?}");
+    }
+}
+
 /// Every default in the tables is a value its key would take.
 #[test]
 fn the_tables_are_consistent() {

@@ -92,6 +92,7 @@ fn a_poison_batch_is_rejected_and_counted_and_the_next_goes_out() {
     assert_eq!(backend.requests(), 5, "the poison is not sent again");
     assert_eq!(stopped.books.get("traces -> otlp_http", "exported"), 40);
     assert_eq!(stopped.books.get("traces -> otlp_http", "rejected"), 10);
+    assert_eq!(stopped.code, Some(1), "its sender had heard OK: {}", stopped.log);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::delivery::config;
-use crate::support::{Answer, Backend, Program, Sender, Stopped, traces, wait_until};
+use crate::support::{Answer, Backend, Gate, Program, Sender, Stopped, traces, wait_until};
 
 /// Senders that send until they are refused or cut off, and how many spans they were told are taken.
 fn stop_under_load(backends: &[String], processors: bool, drain: &str) -> (u64, Stopped) {
@@ -97,6 +97,37 @@ fn idle_connections_do_not_hold_up_the_stop() {
     assert_eq!(program.stop().code, Some(0));
     assert!(asked.elapsed() < Duration::from_secs(20), "the drain timeout of 30 s is not waited for");
     assert_eq!(idle[1].reply(), None);
+}
+
+/// A sender that stalls in the middle of its request gets no OK; those that got one are owed the time that is left.
+#[test]
+fn half_a_request_does_not_use_up_the_time_for_what_was_acknowledged() {
+    let gate = Arc::<Gate>::default();
+    let backend = Backend::scripted({
+        let gate = Arc::clone(&gate);
+        move |_, _| Answer::Stall(Arc::clone(&gate))
+    });
+    let text = config(
+        "batch: {timeout: 600s}",
+        &format!("otlp_http: {{endpoint: '{}'}}", backend.url()),
+        "batch",
+        "otlp_http",
+    );
+    let mut program = Program::start_with(&text, &["--drain-timeout", "6s"]);
+    let address = program.address();
+    let mut stalled = Sender::connect(address);
+    stalled.write(b"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\n");
+    stalled.write(b"content-length: 1000\r\n\r\nhalf");
+    assert_eq!(Sender::connect(address).traces(&traces(0, 5)).unwrap().status, 200);
+    program.signal(Signal::TERM);
+    // What the batch processor holds is sent once the receivers have ended; the answer takes its time.
+    wait_until("the batch", || backend.requests() == 1);
+    std::thread::sleep(Duration::from_millis(700));
+    gate.open();
+    let stopped = program.wait();
+    assert_eq!(stopped.code, Some(0), "{}", stopped.log);
+    assert_eq!(backend.spans(), 5);
+    assert_eq!(stalled.reply().map(|reply| reply.status), Some(503));
 }
 
 #[test]

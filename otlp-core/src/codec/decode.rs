@@ -134,6 +134,15 @@ impl Output<'_> {
         })
     }
 
+    /// Makes the capacity `ahead`, or where that is refused `least`: the guess at what comes is not to be what a body
+    /// that does fit is refused for.
+    pub(super) fn ensure_ahead(&mut self, ahead: usize, least: usize) -> Result<(), DecodeError> {
+        match self.ensure(ahead) {
+            Err(DecodeError::Refused(_)) if least < ahead => self.ensure(least),
+            done => done,
+        }
+    }
+
     /// Sees to it that there is room for at least one more byte.
     ///
     /// The capacity doubles, so that what is copied adds up to less than what is inflated; old and new buffer together
@@ -143,7 +152,8 @@ impl Output<'_> {
             return Err(self.too_large());
         }
         if self.bytes.len() == self.bytes.capacity() {
-            self.ensure(self.bytes.capacity().saturating_mul(2).max(4096))?;
+            let capacity = self.bytes.capacity();
+            self.ensure_ahead(capacity.saturating_mul(2).max(4096), capacity + (capacity / 8).max(4096))?;
         }
         Ok(())
     }
@@ -161,7 +171,8 @@ impl Output<'_> {
                 return Err(self.too_large());
             }
             if read > self.bytes.capacity() - self.bytes.len() {
-                self.ensure((self.bytes.capacity().saturating_mul(2)).max(self.bytes.len() + read))?;
+                let least = self.bytes.len() + read;
+                self.ensure_ahead(self.bytes.capacity().saturating_mul(2).max(least), least)?;
             }
             self.bytes.extend_from_slice(&piece[..read]);
         }

@@ -130,7 +130,7 @@ pub(super) fn decode_zlib(body: &[u8], output: &mut Output<'_>) -> Result<(), De
         }
         _ => return Err(output.corrupt("shorter than a header")),
     };
-    output.ensure(body.len().saturating_mul(4))?;
+    output.ensure_ahead(body.len().saturating_mul(4), 4096)?;
     with_stream(|stream| {
         stream.reset(wrapped);
         match inflate(stream, body, output)? {

@@ -286,6 +286,17 @@ fn a_refused_reservation_ends_it() {
 }
 
 #[test]
+fn a_body_that_fits_is_not_refused_for_a_guess() {
+    let data = telemetry(600_000);
+    for coding in Coding::ALL {
+        let decoded = decode(coding, &plain_encode(coding, &data), ByteSize::from(MIB), &mut |bytes| {
+            if bytes.as_usize() > 700_000 { Err(Failure::refused(Reason::MEMORY_BUDGET, "no room")) } else { Ok(()) }
+        });
+        assert!(decoded.is_ok_and(|decoded| decoded == data), "{coding}");
+    }
+}
+
+#[test]
 fn a_reserve_that_decodes_itself_is_no_trouble() {
     let body = plain_encode(Coding::Gzip, &telemetry(5000));
     let mut inner = 0;

@@ -51,7 +51,7 @@ fn decode_with(context: &mut DCtx<'static>, body: &[u8], output: &mut Output<'_>
             Err(_) => Err(output.corrupt("bad data, or a wrong checksum")),
         };
     }
-    output.ensure(told.unwrap_or(u64::MAX).min(body.len() as u64 * 8) as usize)?;
+    output.ensure_ahead(told.unwrap_or(u64::MAX).min(body.len() as u64 * 8) as usize, 4096)?;
     let mut input = InBuffer::around(body);
     loop {
         output.grow()?;

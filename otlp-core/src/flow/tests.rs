@@ -151,7 +151,7 @@ fn who_waits_is_served_in_order_and_nobody_overtakes() {
     let small = outlet.try_reserve(items(2)).unwrap();
     let served = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for (index, weight) in [9, 1, 5].into_iter().enumerate() {
+        for (index, weight) in [10, 1, 5].into_iter().enumerate() {
             let (outlet, served) = (&outlet, &served);
             scope.spawn(move || {
                 let permit = outlet.reserve_deadline(items(weight), far()).unwrap();
@@ -160,12 +160,12 @@ fn who_waits_is_served_in_order_and_nobody_overtakes() {
             });
             until(|| outlet.state().waiting == index + 1);
         }
-        // There is room for one, but who waits for nine was first.
+        // There is room for one, but who waits for ten was first.
         assert_eq!(outlet.try_reserve(items(1)).unwrap_err(), Full { never: false });
         drop(small);
     });
-    // The nine come first; the one and the five fit together and may report in either order.
-    assert_eq!(served.lock().unwrap()[0], 9);
+    // The ten come first, alone; the one and the five fit together and may report in either order.
+    assert_eq!(served.lock().unwrap()[0], 10);
     assert_eq!(outlet.state().held, Weight::default());
     drop(inlet);
 }

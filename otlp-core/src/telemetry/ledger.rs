@@ -63,6 +63,8 @@ pub struct Column {
     pub dropped: BTreeMap<Reason, ItemCount>,
     /// Exported although the sender was told to send again: it may arrive twice. Part of `exported`.
     pub maybe_duplicated: ItemCount,
+    /// Dropped or rejected after the sender had heard OK, so that nobody knows but these books. Part of both.
+    pub lost: ItemCount,
 }
 
 /// A destination's place in a ledger.
@@ -156,7 +158,7 @@ impl Ledger {
         *self.lock().refused.entry(reason).or_default() += items;
     }
 
-    pub(crate) fn drop_held(&self, items: ItemCount, reason: Reason) {
+    pub(crate) fn drop_held(&self, items: ItemCount, reason: Reason, told: bool) {
         if items == ItemCount::ZERO {
             return;
         }
@@ -164,6 +166,7 @@ impl Ledger {
         page.held -= items;
         for column in &mut page.destinations {
             *column.dropped.entry(reason).or_default() += items;
+            column.lost += if told { ItemCount::ZERO } else { items };
         }
     }
 
@@ -195,12 +198,13 @@ impl Account {
         self.destination
     }
 
-    pub(crate) fn settle(&self, items: ItemCount, outcome: &Outcome, withdrawn: bool) {
+    /// `told` says that the sender hears of it: it waits for the outcome, or was told to send again.
+    pub(crate) fn settle(&self, items: ItemCount, outcome: &Outcome, withdrawn: bool, told: bool) {
         if items == ItemCount::ZERO {
             return;
         }
         let mut page = self.ledger.lock();
-        page.destinations[self.destination].settle(items, outcome, withdrawn);
+        page.destinations[self.destination].settle(items, outcome, withdrawn, told);
         if page.is_idle()
             && let Some(wake) = self.ledger.wake.lock().unwrap_or_else(PoisonError::into_inner).take()
         {
@@ -211,7 +215,7 @@ impl Account {
 }
 
 impl Column {
-    fn settle(&mut self, items: ItemCount, outcome: &Outcome, withdrawn: bool) {
+    fn settle(&mut self, items: ItemCount, outcome: &Outcome, withdrawn: bool, told: bool) {
         self.held -= items;
         let rejected = match outcome {
             Outcome::Delivered => ItemCount::ZERO,
@@ -219,11 +223,13 @@ impl Column {
             Outcome::Failed(failure) => {
                 let by_reason = if failure.is_retryable() { &mut self.dropped } else { &mut self.rejected };
                 *by_reason.entry(failure.reason).or_default() += items;
+                self.lost += if told { ItemCount::ZERO } else { items };
                 return;
             }
         };
         if rejected != ItemCount::ZERO {
             *self.rejected.entry(Reason::PARTIAL_SUCCESS).or_default() += rejected;
+            self.lost += if told { ItemCount::ZERO } else { rejected };
         }
         self.exported += items - rejected;
         if withdrawn {
@@ -238,7 +244,7 @@ impl Column {
         self.rejected.values().copied().sum()
     }
 
-    /// The sum over all reasons, but for what the sender was told to send again.
+    /// What was dropped, but for what its sender had not heard OK for and had been told to send again, or had gone.
     pub fn lost_total(&self) -> ItemCount {
         self.dropped.iter().filter(|(reason, _)| **reason != Reason::WITHDRAWN).map(|(_, items)| *items).sum()
     }
