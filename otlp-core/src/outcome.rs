@@ -271,9 +271,11 @@ impl Failure {
         Failure { code, retry: Retry::Never, reason, message: message.into() }
     }
 
-    /// The same with a delay that the sender must keep.
+    /// The same with a delay that the sender must keep. What is not to be sent again stays so.
     pub fn retry_after(mut self, delay: Duration) -> Failure {
-        self.retry = Retry::After(delay);
+        if self.is_retryable() {
+            self.retry = Retry::After(delay);
+        }
         self
     }
 

@@ -201,13 +201,15 @@ mod tests {
     #[test]
     fn a_body_that_finds_no_room_is_refused_and_gives_all_back() {
         let (budget, admission) = admission(100 << 10, 1 << 20);
+        let other = budget.reserve(ByteSize::kib(20)).unwrap();
         let mut body = admission.begin(Some(1 << 20)).unwrap();
-        body.push(&vec![0; 90 << 10]).unwrap();
+        body.push(&vec![0; 70 << 10]).unwrap();
         let failure = body.push(&vec![0; 20 << 10]).unwrap_err();
         assert_eq!(failure.reason, Reason::MEMORY_BUDGET);
         assert_eq!(failure.retry, otlp_core::Retry::After(RETRY_AFTER));
         assert!(admission.begin(Some(64 << 10)).is_err());
-        drop(body);
+        assert_eq!(body.push(&vec![0; 200 << 10]).unwrap_err().reason, Reason::TOO_LARGE, "there will never be room");
+        drop((body, other));
         assert!(admission.begin(Some(64 << 10)).is_ok());
         assert_eq!(budget.reserved(), ByteSize::ZERO);
     }

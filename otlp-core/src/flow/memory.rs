@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
-use crate::outcome::{Failure, Reason};
+use crate::outcome::{Code, Failure, Reason};
 use crate::unit::ByteSize;
 
 /// A hard ceiling in bytes, shared by everything that holds bodies. Clones share it.
@@ -106,10 +106,21 @@ impl MemoryBudget {
     ///
     /// # Errors
     ///
-    /// Where there is no room: a refusal, to be answered with "send again later".
+    /// Where there is no room: a refusal, to be answered with "send again later". More than the whole budget is a
+    /// rejection: there will never be room.
     pub fn reserve(&self, bytes: ByteSize) -> Result<Reservation, Failure> {
+        self.check_size(bytes)?;
         self.take(bytes.get())?;
         Ok(Reservation { budget: self.clone(), bytes: bytes.get() })
+    }
+
+    fn check_size(&self, bytes: ByteSize) -> Result<(), Failure> {
+        if bytes > self.0.limit {
+            self.0.refusals.fetch_add(1, Ordering::Relaxed);
+            let message = format!("larger than the whole memory budget of {}", self.0.limit);
+            return Err(Failure::rejected(Code::ResourceExhausted, Reason::TOO_LARGE, message));
+        }
+        Ok(())
     }
 
     fn take(&self, bytes: u64) -> Result<(), Failure> {
@@ -159,9 +170,10 @@ impl Reservation {
     ///
     /// # Errors
     ///
-    /// Where there is no room; what was reserved before stays.
+    /// As [`MemoryBudget::reserve`]; what was reserved before stays.
     pub fn grow_to(&mut self, bytes: ByteSize) -> Result<(), Failure> {
         if bytes.get() > self.bytes {
+            self.budget.check_size(bytes)?;
             self.budget.take(bytes.get() - self.bytes)?;
             self.bytes = bytes.get();
         }
@@ -213,6 +225,22 @@ mod tests {
         assert_eq!(budget.reserved(), ByteSize::ZERO);
         assert_eq!(budget.refusals(), 2);
         assert!(budget.reserve(ByteSize(u64::MAX)).is_err());
+    }
+
+    #[test]
+    fn what_is_larger_than_the_whole_budget_is_not_to_be_sent_again() {
+        let budget = MemoryBudget::new(ByteSize(100));
+        let mut held = budget.reserve(ByteSize(60)).unwrap();
+        for (failure, retryable) in [
+            (budget.reserve(ByteSize(100)).unwrap_err(), true),
+            (budget.reserve(ByteSize(101)).unwrap_err(), false),
+            (held.grow_to(ByteSize(101)).unwrap_err(), false),
+        ] {
+            let failure = failure.retry_after(std::time::Duration::from_secs(1));
+            assert_eq!(failure.is_retryable(), retryable, "{}", failure.message);
+            assert_eq!(failure.reason, if retryable { Reason::MEMORY_BUDGET } else { Reason::TOO_LARGE });
+        }
+        assert_eq!((held.bytes(), budget.reserved(), budget.refusals()), (ByteSize(60), ByteSize(60), 3));
     }
 
     #[test]
