@@ -128,7 +128,12 @@ impl OtlpReceiver {
     /// Binds the port and reads its certificates.
     fn open(&self, wanted: &Wanted<'_>) -> Result<(Port, TcpListener, SocketAddr), StartError> {
         let at = format!("receivers.{}.protocols.{}", self.id, wanted.name);
-        let names = [(self.config.grpc.is_some(), "h2"), (self.config.http.is_some(), "http/1.1")];
+        // gRPC clients ask for h2 alone. A client that asks for both has a preference of its own at most, and what it
+        // most likely wants is what the port is for: an OTLP/HTTP client as well offers h2 first.
+        let mut names = [(self.config.grpc.is_some(), "h2"), (self.config.http.is_some(), "http/1.1")];
+        if wanted.kind == Kind::Http {
+            names.reverse();
+        }
         let alpn = names.into_iter().filter_map(|(spoken, name)| spoken.then_some(name)).collect();
         let now = self.env.clock.now();
         let tls = wanted.tls.map(|config| tls::Acceptor::new(config, alpn, at.clone(), now)).transpose();

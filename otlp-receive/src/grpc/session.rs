@@ -41,6 +41,10 @@ const STREAM_WINDOW: u32 = 1 << 20;
 /// many small calls is some MiB.
 const CONNECTION_WINDOW: u32 = 8 << 20;
 const HEADER_BYTES_MAX: u32 = 64 << 10;
+/// Calls that were refused before all of their message had come, and that `h2` remembers for a second. What still comes
+/// of one that it has forgotten it takes for an error of the client's, and after 1024 of them, for as long as the
+/// connection lives, it ends that: under load it must not forget.
+const RESET_STREAMS_MAX: usize = 4096;
 /// Bytes that may wait for the client to read.
 const OUTPUT_BYTES_MAX: usize = 256 << 10;
 /// Bytes that may wait for `h2` to take them; it takes none while it cannot write.
@@ -137,6 +141,7 @@ impl Session {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(config.max_concurrent_streams)
             .max_header_list_size(HEADER_BYTES_MAX)
+            .max_concurrent_reset_streams(RESET_STREAMS_MAX)
             .handshake(End(Rc::clone(&pipe)));
         let age = config.keepalive.server_parameters.max_connection_age;
         let flag = Arc::new(Flag::default());

@@ -249,6 +249,29 @@ fn without_memory_calls_are_refused_at_their_first_frame() {
 }
 
 #[test]
+fn overload_ends_calls_and_not_connections_bp_02() {
+    let server = Server::with(Config::default(), |env| env.budget = MemoryBudget::new(ByteSize::kib(100)));
+    let mut client = Raw::connect(server.grpc());
+    client.await_frame(http2::WINDOW_UPDATE);
+    let message = message(0, &vec![0; 60_000]);
+    for round in 0..15 {
+        let streams: Vec<_> = (0..100).map(|_| client.begin(Signal::Traces, &[])).collect();
+        // All of them are under way when the first is refused: nobody waits for an answer.
+        for (index, piece) in message.chunks(16_384).enumerate() {
+            for &stream in &streams {
+                let end = u8::from((index + 1) * 16_384 >= message.len());
+                client.frame(http2::DATA, end, stream, piece);
+            }
+        }
+        let refused = streams.into_iter().filter(|&stream| client.answer(stream).code() == Some(14)).count();
+        assert!(refused >= 90, "{refused} in round {round}");
+        client.seen.clear();
+    }
+    assert_eq!(client.export(Signal::Traces, &[], &data()).code(), Some(0), "the connection lives");
+    assert_eq!(server.env.budget.reserved(), ByteSize::ZERO);
+}
+
+#[test]
 fn a_configured_rate_is_exhausted_with_retry_info() {
     let rate_limit = Some(RateLimit { capacity: Some(1), ..RateLimit::per_second(RateUnit::Requests, 2) });
     let config = otlp_receive::Config { rate_limit, ..Config::default().into() };

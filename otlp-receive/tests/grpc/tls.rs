@@ -147,7 +147,9 @@ fn both_protocols_on_either_port_whatever_the_client_asks_for() {
     for address in [server.grpc(), server.receiver.http_addr().unwrap()] {
         for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
             let connect = |alpn: &[&str]| authority.connect(address, alpn, version, None).unwrap();
-            for alpn in [&["h2"][..], &["h2", "http/1.1"], &[]] {
+            let preferred = connect(&["h2", "http/1.1"]).conn.alpn_protocol().map(<[u8]>::to_vec);
+            assert_eq!(preferred.as_deref() == Some(b"h2"), address == server.grpc(), "what the port is for");
+            for alpn in [&["h2"][..], &[]] {
                 let stream = connect(alpn);
                 assert_eq!(stream.conn.alpn_protocol(), alpn.first().map(|_| &b"h2"[..]));
                 assert!(exports(&mut Raw::over(Box::new(stream), &[])), "{alpn:?}");
