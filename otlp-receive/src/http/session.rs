@@ -65,6 +65,8 @@ pub(crate) struct Session {
     ends_with_errors: bool,
     /// Since when the sender sends no more.
     half_closed: Option<Instant>,
+    /// Since when nothing new is taken.
+    draining_since: Option<Instant>,
     hold_next: Option<Instant>,
 }
 
@@ -123,6 +125,7 @@ impl Session {
             blocked_since: None,
             ends_with_errors: false,
             half_closed: None,
+            draining_since: None,
             hold_next: None,
         }
     }
@@ -262,7 +265,8 @@ impl Exchange for Session {
         self.phase == Phase::Over
     }
 
-    fn drain(&mut self, _: Instant) {
+    fn drain(&mut self, now: Instant) {
+        self.draining_since.get_or_insert(now);
         if self.phase == Phase::Open && self.slots.is_empty() && self.protocol.is_between_requests() {
             // Nobody waits for an answer; a head of which a part came is no request yet.
             self.phase = if self.output.is_empty() { Phase::Over } else { Phase::Closing };

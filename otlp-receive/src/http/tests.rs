@@ -483,6 +483,16 @@ fn draining_finishes_what_was_begun_and_closes_the_rest() {
     assert_eq!((open.statuses(), open.closed), (vec![200, 200], true));
     assert_eq!(open.text().matches("connection: close").count(), 1);
 
+    // A body that stalls is not waited for to the end of the drain: others need the time (LIFE-03).
+    let mut stalled = Bench::new();
+    stalled.send(&request[..request.len() - 3]);
+    stalled.service.intake.drain();
+    stalled.session.drain(stalled.now);
+    stalled.turn().wait(Duration::from_millis(1900));
+    assert_eq!((stalled.statuses(), stalled.closed), (vec![], false));
+    stalled.wait(Duration::from_millis(200));
+    assert_eq!((stalled.statuses(), stalled.closed, stalled.taken()), (vec![503], true, 0));
+
     let mut late = Bench::new();
     late.service.intake.drain();
     late.send(&post("", &spans(1)));

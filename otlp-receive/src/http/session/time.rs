@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use otlp_core::Reason;
 
 use super::{Phase, Reading, Session, State};
+use crate::admission::draining;
 use crate::driver::exchange::Exchange;
 use crate::http::answer::Answer;
 use crate::intake::HOLD_INTERVAL;
@@ -15,6 +16,10 @@ use crate::intake::HOLD_INTERVAL;
 /// A sender that closed its side may still read: so long its open requests wait for their outcome before they are
 /// withdrawn.
 const HALF_CLOSED_WAIT: Duration = Duration::from_millis(250);
+
+/// How long a body that is on its way may still take once nothing new is taken. One that stalls must not use up the time
+/// that what was acknowledged needs to be delivered.
+const DRAINING_BODY_WAIT: Duration = Duration::from_secs(2);
 
 impl Session {
     /// When it wants to be looked at, at the latest.
@@ -31,6 +36,7 @@ impl Session {
             since(idle, config.idle_timeout),
             since(self.head_since(), config.read_header_timeout),
             since(self.body_since(), config.read_timeout),
+            since(self.draining_body_since(), DRAINING_BODY_WAIT),
             since(self.blocked_since, config.write_timeout),
             since(self.gone_since(), HALF_CLOSED_WAIT),
             self.waiting().map(|waiting| waiting.by).next(),
@@ -62,7 +68,10 @@ impl Session {
                         self.end_with(Answer::error(408, Reason::TIMEOUT, "the request's head took too long"), now);
                     }
                     if due(self.body_since(), config.read_timeout) {
-                        self.body_timed_out();
+                        let answer = Answer::error(408, Reason::TIMEOUT, "the request's body took too long");
+                        self.end_body(answer);
+                    } else if due(self.draining_body_since(), DRAINING_BODY_WAIT) {
+                        self.end_body(Answer::failure(draining()));
                     }
                     self.refuse_waiting(now, false);
                     self.offer_held(now);
@@ -89,6 +98,11 @@ impl Session {
         }
     }
 
+    /// Since when nothing new is taken, as long as a body is still incomplete.
+    fn draining_body_since(&self) -> Option<Instant> {
+        self.draining_since.filter(|_| self.body_since().is_some())
+    }
+
     /// Offers the batches that are held once more, in order.
     fn offer_held(&mut self, now: Instant) {
         if self.hold_next.is_none_or(|next| next > now) {
@@ -104,12 +118,13 @@ impl Session {
         }
     }
 
-    fn body_timed_out(&mut self) {
+    /// Answers a request of which the body is not waited for any longer.
+    fn end_body(&mut self, answer: Answer) {
         if let Reading::Body { .. } = std::mem::replace(&mut self.reading, Reading::Nothing) {
             if let Some(slot) = self.slots.back_mut() {
                 slot.close = true;
             }
-            self.answer_last(Answer::error(408, Reason::TIMEOUT, "the request's body took too long"));
+            self.answer_last(answer);
         }
         self.phase = Phase::Closing;
     }
