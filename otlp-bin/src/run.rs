@@ -179,8 +179,9 @@ fn metrics_reader(service: &Section) -> Result<Option<prometheus::Config>, RunEr
     if metrics.str("level") == "none" {
         return Ok(None);
     }
+    let basic = metrics.str("level") == "basic";
     if !metrics.given("readers") {
-        return Ok(Some(prometheus::Config::default()));
+        return Ok(Some(prometheus::Config { basic, ..prometheus::Config::default() }));
     }
     let readers: Vec<Section> = metrics
         .list("readers")
@@ -203,6 +204,7 @@ fn metrics_reader(service: &Section) -> Result<Option<prometheus::Config>, RunEr
         without_scope_info: reader.bool("without_scope_info"),
         without_units: reader.bool("without_units"),
         without_type_suffix: reader.bool("without_type_suffix"),
+        basic,
     }))
 }
 

@@ -10,6 +10,9 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 
 use super::server::{Answer, Handler};
 
+/// What begins so is shown from the level `normal` on.
+const NORMAL: &str = "otelcol_processor_batch_";
+
 /// The settings of a pull reader; the keys are the Collector's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -23,6 +26,9 @@ pub struct Config {
     pub without_units: bool,
     /// Leaves `_total` off the names of counters.
     pub without_type_suffix: bool,
+    /// `level: basic`: leaves out what the Collector shows from `normal` on, which is the default. `detailed` shows no more
+    /// than `normal` here.
+    pub basic: bool,
 }
 
 impl Default for Config {
@@ -33,6 +39,7 @@ impl Default for Config {
             without_scope_info: true,
             without_units: true,
             without_type_suffix: true,
+            basic: false,
         }
     }
 }
@@ -54,7 +61,7 @@ pub fn handler(config: Config, registry: Registry, resource: Vec<(String, String
 /// Where a name or label is none that the format can hold: a defect of the name table.
 pub fn render(config: &Config, samples: &[Sample], resource: &[(String, String)]) -> prometheus::Result<String> {
     let mut families: Vec<MetricFamily> = Vec::new();
-    for sample in samples {
+    for sample in samples.iter().filter(|sample| !config.basic || !sample.name.starts_with(NORMAL)) {
         let name = family_name(config, sample);
         let metric = metric_of(sample);
         match families.last_mut() {
@@ -178,6 +185,11 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
+        registry.counter(names::BATCH_SIZE_TRIGGER, None, vec![("processor", "batch".into())]).increment();
+        let shown = |basic| {
+            render(&Config { basic, ..Config::default() }, &registry.samples(), &resource).unwrap().contains("batch")
+        };
+        assert!(shown(false) && !shown(true));
         let full = Config { without_units: false, without_type_suffix: false, ..Config::default() };
         let text = render(&full, &registry.samples(), &resource).unwrap();
         for name in ["otelcol_exporter_sent_spans_total{", "otelcol_process_uptime_seconds_total 1.5"] {
