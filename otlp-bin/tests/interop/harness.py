@@ -82,8 +82,17 @@ class Otlpd:
         self.changed = threading.Condition()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
-        self.url = "http://" + self.log(r"Starting HTTP server.*?(\d+\.\d+\.\d+\.\d+:\d+)")
         self.log("Everything is ready")
+
+    @property
+    def url(self):
+        """Where it takes OTLP/HTTP."""
+        return "http://" + self.log(r"Starting HTTP server.*?(\d+\.\d+\.\d+\.\d+:\d+)")
+
+    @property
+    def grpc(self):
+        """Where it takes OTLP/gRPC."""
+        return self.log(r"Starting GRPC server.*?(\d+\.\d+\.\d+\.\d+:\d+)")
 
     def _read(self):
         for line in self.process.stderr:
