@@ -6,16 +6,20 @@ use otlp_core::batch::Context;
 use otlp_core::wire::edit::{AttributeList, Slot, Value};
 use otlp_core::wire::view::AnyValue;
 use regex::Regex;
-use sha2::{Digest, Sha256};
 
 use super::config::Action;
+use super::digest::Digests;
 use crate::{ConfigError, pattern};
 
 /// Actions in the order in which they run.
 pub(crate) struct Actions(Vec<Compiled>);
 
-/// What the actions of one batch take from its context: the same for all of its items.
-pub(crate) struct Resolved<'a>(Vec<Option<Cow<'a, Value>>>);
+/// What the actions keep for one batch.
+pub(crate) struct Resolved<'a> {
+    /// What they take from its context: the same for all of its items.
+    values: Vec<Option<Cow<'a, Value>>>,
+    digests: Digests,
+}
 
 struct Compiled {
     key: String,
@@ -91,13 +95,13 @@ impl Actions {
             | Work::Upsert(Source::Batch(source)) => source.resolve(context),
             _ => None,
         };
-        Resolved(self.0.iter().map(resolve).collect())
+        Resolved { values: self.0.iter().map(resolve).collect(), digests: Digests::default() }
     }
 
     /// Runs the actions on one list of attributes.
-    pub(crate) fn run(&self, resolved: &Resolved<'_>, list: &mut AttributeList<'_>) {
-        for (action, resolved) in self.0.iter().zip(&resolved.0) {
-            action.run(resolved.as_deref(), list);
+    pub(crate) fn run(&self, resolved: &mut Resolved<'_>, list: &mut AttributeList<'_>) {
+        for (action, value) in self.0.iter().zip(&resolved.values) {
+            action.run(value.as_deref(), &mut resolved.digests, list);
         }
     }
 }
@@ -145,7 +149,7 @@ impl BatchSource {
 }
 
 impl Compiled {
-    fn run(&self, resolved: Option<&Value>, list: &mut AttributeList<'_>) {
+    fn run(&self, resolved: Option<&Value>, digests: &mut Digests, list: &mut AttributeList<'_>) {
         let key = self.key.as_str();
         match &self.work {
             Work::Insert(source) => {
@@ -172,9 +176,9 @@ impl Compiled {
                 if !key.is_empty()
                     && let Some(slot) = list.find(key)
                 {
-                    hash(list, slot);
+                    hash(list, slot, digests);
                 }
-                self.each_match(regex, list, hash);
+                self.each_match(regex, list, |list, slot| hash(list, slot, digests));
             }
             Work::Extract(regex) => extract(list, key, regex),
             Work::Convert(target) => {
@@ -229,22 +233,23 @@ impl Compiled {
 /// What is hashed is what the Collector hashes: the bytes of a string; one byte, 0 or 1, of a boolean; eight bytes,
 /// little-endian, of an integer or a double. An empty string and every other kind become the empty string: nothing of
 /// them is left.
-fn hash(list: &mut AttributeList<'_>, slot: Slot) {
+fn hash(list: &mut AttributeList<'_>, slot: Slot, digests: &mut Digests) {
+    if let Some(text @ [_, ..]) = list.string_bytes(slot) {
+        let digest = digests.of(text);
+        return list.set_hex(slot, &digest);
+    }
     let digest = match list.value(slot) {
         AnyValue::String("") => None,
-        AnyValue::String(string) => Some(Sha256::digest(string.as_bytes())),
-        AnyValue::Bool(value) => Some(Sha256::digest([u8::from(value)])),
-        AnyValue::Int(value) => Some(Sha256::digest(value.to_le_bytes())),
-        AnyValue::Double(value) => Some(Sha256::digest(value.to_bits().to_le_bytes())),
+        AnyValue::String(string) => Some(digests.of(string.as_bytes())),
+        AnyValue::Bool(value) => Some(digests.of(&[u8::from(value)])),
+        AnyValue::Int(value) => Some(digests.of(&value.to_le_bytes())),
+        AnyValue::Double(value) => Some(digests.of(&value.to_bits().to_le_bytes())),
         AnyValue::Empty | AnyValue::Array(_) | AnyValue::KvList(_) | AnyValue::Bytes(_) => None,
     };
-    let Some(digest) = digest else { return list.set_string(slot, "") };
-    let mut hex = [0; 64];
-    for (byte, pair) in digest.iter().zip(hex.chunks_exact_mut(2)) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    match digest {
+        Some(digest) => list.set_hex(slot, &digest),
+        None => list.set_string(slot, ""),
     }
-    list.set_string(slot, std::str::from_utf8(&hex).unwrap_or_default());
 }
 
 /// Sets an attribute for each group of a pattern that matches a string. A group that took no part is empty.

@@ -4,6 +4,7 @@
 //! |---------------|--------------------------------------------------------------------|
 //! | `config.rs`   | the settings, and what is wrong with them                          |
 //! | `action.rs`   | the actions, ready to run; shared with the `resource` processor     |
+//! | `digest.rs`   | SHA-256 of values, remembered within a batch                       |
 //! | `matching.rs` | `include` and `exclude`, ready to run                              |
 //! | `tests.rs`    | every action against a naive map; matching; bad settings           |
 //!
@@ -44,6 +45,7 @@
 
 mod action;
 mod config;
+mod digest;
 mod matching;
 
 #[cfg(test)]
@@ -174,6 +176,6 @@ impl Editor for OnBatch<'_> {
         {
             return;
         }
-        self.items.actions.run(&self.resolved, attributes);
+        self.items.actions.run(&mut self.resolved, attributes);
     }
 }

@@ -105,7 +105,7 @@ struct OnBatch<'a> {
 
 impl Editor for OnBatch<'_> {
     fn resource(&mut self, _: ResourceItemsView<'_>, attributes: &mut AttributeList<'_>) -> bool {
-        self.actions.run(&self.resolved, attributes);
+        self.actions.run(&mut self.resolved, attributes);
         false
     }
 }

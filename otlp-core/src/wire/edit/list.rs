@@ -1,15 +1,24 @@
 //! One list of attributes, as an editor sees and changes it.
 //!
-//! Invariants:
+//! # How it is fast
 //!
-//! - `entries` are the attributes in the order of the bytes, then those that were appended, in order.
-//! - An entry's pieces point into the message or into `scratch`; `scratch` only grows until the list is reset.
-//! - What is not edited is never rewritten: only an entry with a mark, or an appended one, differs from the message.
+//! A lookup walks the message once, from where the last one stopped, and notes each attribute in twelve bytes; it ends at
+//! the attribute it was asked for, and every later lookup compares key lengths in those notes first. Nothing else is
+//! parsed. An edit is encoded whole, tag and length included, when it is made: writing the message is then one copy for
+//! each edit and one for each run between.
+//!
+//! # Invariants
+//!
+//! - `places` are the attributes before `position` in the order of the bytes. `complete` says that there are no more.
+//! - `edits` are in the order of their slots: those of the message first, then the appended ones. An appended one exists
+//!   only where the walk is complete, since its slot counts from there.
+//! - `scratch` only grows until the list is reset.
+//! - What is not in `edits` is written as it was.
 
 use smallvec::SmallVec;
 
-use super::value::{Value, put_string};
-use crate::wire::reader::{self, FIXED64, LEN};
+use super::value::Value;
+use crate::wire::reader::{self, FIXED64, LEN, VARINT};
 use crate::wire::view::AnyValue;
 use crate::wire::writer::{delimited_len, put_delimited, put_tag, put_varint};
 
@@ -31,11 +40,13 @@ use crate::wire::writer::{delimited_len, put_delimited, put_tag, put_varint};
 pub struct AttributeList<'m> {
     message: &'m [u8],
     field: u32,
-    scanned: bool,
-    edited: bool,
-    /// How many of `entries` are in the message.
-    present: usize,
-    entries: Vec<Entry>,
+    /// How far the message has been walked.
+    position: usize,
+    complete: bool,
+    /// An attribute has another name than the message says.
+    renamed: bool,
+    places: Vec<Place>,
+    edits: Vec<Edit>,
     scratch: Vec<u8>,
 }
 
@@ -43,39 +54,78 @@ pub struct AttributeList<'m> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(usize);
 
+/// Where an attribute is in the message.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    /// The whole field in the message, tag included. Means nothing for an appended entry.
+struct Place {
+    /// The whole field, tag included.
     start: u32,
     end: u32,
-    key: Piece,
-    /// `None` where the attribute has no value field.
-    value: Option<Piece>,
-    mark: Mark,
-    /// The message holds nothing but one key and one value, in that order.
-    plain: bool,
+    /// Bytes from `start` to the key. 0 where the attribute is anything else than one key shorter than 128 bytes, then
+    /// one value: then it is read field by field.
+    key_at: u8,
+    key_len: u8,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Mark {
-    Kept,
-    Rewritten,
-    Removed,
-}
-
-/// Bytes in the message or in the scratch.
+/// What becomes of an attribute.
 #[derive(Clone, Copy, Debug)]
-struct Piece {
+struct Edit {
+    slot: usize,
+    /// What is replaced in the message; empty for an appended attribute.
+    start: u32,
+    end: u32,
+    /// The field in the scratch, whole; of no length where only the removal was asked for.
     at: u32,
     len: u32,
-    scratch: bool,
+    removed: bool,
 }
 
-impl Piece {
+impl Edit {
     #[inline]
-    fn of<'a>(self, message: &'a [u8], scratch: &'a [u8]) -> &'a [u8] {
-        let source = if self.scratch { scratch } else { message };
-        &source[self.at as usize..(self.at + self.len) as usize]
+    fn field<'a>(&self, scratch: &'a [u8]) -> &'a [u8] {
+        &scratch[self.at as usize..(self.at + self.len) as usize]
+    }
+}
+
+/// Key and value of an attribute, and the message they are in where that holds more than the two.
+#[derive(Clone, Copy)]
+struct Pair<'a> {
+    key: &'a [u8],
+    /// `None` where the attribute has no value field.
+    value: Option<&'a [u8]>,
+    odd: Option<&'a [u8]>,
+}
+
+/// A value about to be written.
+#[derive(Clone, Copy)]
+enum NewValue<'a> {
+    /// The bytes of an AnyValue message.
+    Encoded(&'a [u8]),
+    /// The text of a `string_value`.
+    Text(&'a [u8]),
+}
+
+impl NewValue<'_> {
+    #[inline]
+    fn len(self) -> usize {
+        match self {
+            NewValue::Encoded(bytes) => bytes.len(),
+            NewValue::Text(text) => delimited_len(1, text.len()),
+        }
+    }
+
+    /// Whether these are the very bytes it would be encoded to.
+    #[inline]
+    fn is(self, encoded: &[u8]) -> bool {
+        match self {
+            NewValue::Encoded(bytes) => encoded == bytes,
+            NewValue::Text(text) => {
+                let mut position = 1;
+                encoded.len() == self.len()
+                    && encoded[0] == (1 << 3 | LEN)
+                    && reader::delimited(encoded, &mut position) == Ok(text)
+                    && position == encoded.len()
+            }
+        }
     }
 }
 
@@ -84,10 +134,11 @@ impl<'m> AttributeList<'m> {
         AttributeList {
             message: &[],
             field: 0,
-            scanned: true,
-            edited: false,
-            present: 0,
-            entries: Vec::new(),
+            position: 0,
+            complete: true,
+            renamed: false,
+            places: Vec::new(),
+            edits: Vec::new(),
             scratch: Vec::new(),
         }
     }
@@ -95,29 +146,41 @@ impl<'m> AttributeList<'m> {
     /// Makes it the list in field `field` of `message`.
     #[inline]
     pub(super) fn reset(&mut self, message: &'m [u8], field: u32) {
-        (self.message, self.field, self.scanned, self.edited) = (message, field, false, false);
-        self.present = 0;
-        self.entries.clear();
+        (self.message, self.field, self.position) = (message, field, 0);
+        (self.complete, self.renamed) = (false, false);
+        self.places.clear();
+        self.edits.clear();
         self.scratch.clear();
     }
 
     #[inline]
     pub(super) fn is_edited(&self) -> bool {
-        self.edited
+        !self.edits.is_empty()
     }
 
     /// The first attribute of that name.
     #[inline]
     pub fn find(&mut self, key: &str) -> Option<Slot> {
-        self.scan();
-        let (message, scratch) = (self.message, &self.scratch[..]);
-        let same = |entry: &Entry| {
+        if self.renamed {
+            return self.slots().find(|&slot| self.is_live(slot) && self.pair(slot).key == key.as_bytes());
+        }
+        for (index, place) in self.places.iter().enumerate() {
             // The length rules out nearly every other key without touching its bytes.
-            entry.key.len as usize == key.len()
-                && entry.mark != Mark::Removed
-                && entry.key.of(message, scratch) == key.as_bytes()
-        };
-        self.entries.iter().position(same).map(Slot)
+            if (usize::from(place.key_len) == key.len() || place.key_at == 0)
+                && is_named(place.field(self.message), place.key_at, place.key_len, key.as_bytes())
+                && self.is_live(Slot(index))
+            {
+                return Some(Slot(index));
+            }
+        }
+        while let Some(slot) = self.walk(Some(key.as_bytes())) {
+            if self.is_live(slot) {
+                return Some(slot);
+            }
+        }
+        let appended = self.edits.iter().skip_while(|edit| edit.slot < self.places.len());
+        let same = |edit: &&Edit| !edit.removed && Pair::of(edit.field(&self.scratch)).key == key.as_bytes();
+        { appended }.find(same).map(|edit| Slot(edit.slot))
     }
 
     /// The value of the first attribute of that name.
@@ -127,78 +190,94 @@ impl<'m> AttributeList<'m> {
 
     /// Every attribute of which `matches` says that its name does, in order.
     pub fn find_all(&mut self, mut matches: impl FnMut(&str) -> bool) -> SmallVec<[Slot; 8]> {
-        self.scan();
-        let live = (0..self.entries.len()).filter(|&index| self.entries[index].mark != Mark::Removed);
-        live.map(Slot).filter(|&slot| matches(self.key(slot))).collect()
+        let slots = self.slots();
+        slots.filter(|&slot| self.is_live(slot) && matches(self.key(slot))).collect()
     }
 
     /// Whether there is no attribute.
     pub fn is_empty(&mut self) -> bool {
-        self.scan();
-        self.entries.iter().all(|entry| entry.mark == Mark::Removed)
+        !self.slots().any(|slot| self.is_live(slot))
     }
 
     /// The name of an attribute.
     pub fn key(&self, slot: Slot) -> &str {
-        let bytes = self.entries[slot.0].key.of(self.message, &self.scratch);
-        std::str::from_utf8(bytes).unwrap_or_default()
+        std::str::from_utf8(self.pair(slot).key).unwrap_or_default()
     }
 
     /// The value of an attribute; [`AnyValue::Empty`] where it has none.
     pub fn value(&self, slot: Slot) -> AnyValue<'_> {
-        let value = self.entries[slot.0].value;
-        value.map_or(AnyValue::Empty, |value| AnyValue::new(value.of(self.message, &self.scratch)))
+        self.pair(slot).value.map_or(AnyValue::Empty, AnyValue::new)
+    }
+
+    /// The bytes of an attribute's value, where that is a string in the form that every encoder writes; for those who do not
+    /// need to know that they are UTF-8, which costs as much as finding them.
+    pub fn string_bytes(&self, slot: Slot) -> Option<&[u8]> {
+        match self.pair(slot).value? {
+            [0x0a, len @ ..0x80, text @ ..] if text.len() == usize::from(*len) => Some(text),
+            _ => None,
+        }
     }
 
     /// Gives an attribute another value. Nothing happens where it has the very same one.
     pub fn set(&mut self, slot: Slot, value: &Value) {
-        self.replace(slot, |scratch| scratch.extend_from_slice(value.as_bytes()));
+        self.set_unless_same(slot, NewValue::Encoded(value.as_bytes()));
     }
 
     /// Gives an attribute a string.
     pub fn set_string(&mut self, slot: Slot, value: &str) {
-        self.replace(slot, |scratch| put_string(scratch, value));
+        self.set_unless_same(slot, NewValue::Text(value.as_bytes()));
+    }
+
+    /// Gives an attribute a string of lower-case hexadecimal digits: two for each of the bytes.
+    pub fn set_hex(&mut self, slot: Slot, bytes: &[u8; 32]) {
+        // Arithmetic over all of them, not a table byte by byte: the compiler makes vectors of it.
+        let digit = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
+        let mut hex = [0; 64];
+        for (byte, pair) in bytes.iter().zip(hex.as_chunks_mut::<2>().0) {
+            *pair = [digit(byte >> 4), digit(byte & 15)];
+        }
+        self.rewrite(slot, None, Some(NewValue::Text(&hex)));
     }
 
     /// Gives an attribute the value of another one.
     pub fn set_from(&mut self, slot: Slot, source: Slot) {
-        // A source without a value field is a value without kind, which is what the empty encoding says.
-        let value = self.entries[source.0].value.unwrap_or(Piece { at: 0, len: 0, scratch: true });
-        self.put(slot, value);
+        let value = self.copied_value(source);
+        self.rewrite(slot, None, Some(NewValue::Encoded(&value)));
     }
 
     /// Takes an attribute out.
     pub fn remove(&mut self, slot: Slot) {
-        self.entries[slot.0].mark = Mark::Removed;
-        self.edited = true;
+        match self.edit_of(slot) {
+            Ok(index) => self.edits[index].removed = true,
+            Err(index) => {
+                let Place { start, end, .. } = self.places[slot.0];
+                self.edits.insert(index, Edit { slot: slot.0, start, end, at: 0, len: 0, removed: true });
+            }
+        }
     }
 
     /// Gives an attribute another name. No other is touched, even where it has that name already.
     pub fn rename(&mut self, slot: Slot, key: &str) {
         if self.key(slot) != key {
-            let key = self.keep(|scratch| scratch.extend_from_slice(key.as_bytes()));
-            let entry = &mut self.entries[slot.0];
-            (entry.key, entry.mark) = (key, Mark::Rewritten);
-            self.edited = true;
+            self.rewrite(slot, Some(key), None);
+            self.renamed = true;
         }
     }
 
     /// Adds an attribute after the last one, without looking whether there is one of that name.
     pub fn append(&mut self, key: &str, value: &Value) -> Slot {
-        let value = self.keep(|scratch| scratch.extend_from_slice(value.as_bytes()));
-        self.push(key, value)
+        self.push(key, NewValue::Encoded(value.as_bytes()))
     }
 
     /// Adds an attribute with a string.
     pub fn append_string(&mut self, key: &str, value: &str) -> Slot {
-        let value = self.keep(|scratch| put_string(scratch, value));
-        self.push(key, value)
+        self.push(key, NewValue::Text(value.as_bytes()))
     }
 
     /// Adds an attribute with the value of another one.
     pub fn append_from(&mut self, key: &str, source: Slot) -> Slot {
-        let value = self.entries[source.0].value.unwrap_or(Piece { at: 0, len: 0, scratch: true });
-        self.push(key, value)
+        let value = self.copied_value(source);
+        self.push(key, NewValue::Encoded(&value))
     }
 
     /// Adds an attribute unless there is one of that name. Says whether it did.
@@ -235,226 +314,343 @@ impl<'m> AttributeList<'m> {
         found.is_some()
     }
 
-    fn scan(&mut self) {
-        if !self.scanned {
-            self.scanned = true;
-            self.locate();
-            self.present = self.entries.len();
-        }
-    }
-
-    fn locate(&mut self) {
-        let message = self.message;
-        // Lists of attributes have field numbers below 16, so their tag is one byte unless it is written oddly.
-        let usual_tag = (self.field << 3) as u8 | LEN;
-        let mut position = 0;
-        while position < message.len() {
-            let start = position;
-            let wanted = if message[position] == usual_tag {
-                position += 1;
-                true
-            } else if let Some(end) = skip_usual(message, position) {
-                position = end;
-                false
-            } else {
-                let Ok((number, wire_type)) = reader::tag(message, &mut position) else { return };
-                if number == self.field && wire_type == LEN {
-                    true
-                } else if reader::skip(message, &mut position, number, wire_type, reader::DEPTH_MAX).is_ok() {
-                    false
-                } else {
-                    return;
-                }
-            };
-            if wanted {
-                let Ok(pair) = reader::delimited(message, &mut position) else { return };
-                let entry = locate_pair(pair, position - pair.len());
-                self.entries.push(Entry { start: start as u32, end: position as u32, ..entry });
-            }
-        }
-    }
-
-    /// Appends to the scratch and says where.
-    #[inline]
-    fn keep(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Piece {
-        let at = self.scratch.len();
-        write(&mut self.scratch);
-        Piece { at: at as u32, len: (self.scratch.len() - at) as u32, scratch: true }
-    }
-
-    fn replace(&mut self, slot: Slot, write: impl FnOnce(&mut Vec<u8>)) {
-        let value = self.keep(write);
-        let old = self.entries[slot.0].value.map(|old| old.of(self.message, &self.scratch));
-        if old != Some(value.of(self.message, &self.scratch)) {
-            self.put(slot, value);
-        }
-    }
-
-    fn put(&mut self, slot: Slot, value: Piece) {
-        let entry = &mut self.entries[slot.0];
-        (entry.value, entry.mark) = (Some(value), Mark::Rewritten);
-        self.edited = true;
-    }
-
-    fn push(&mut self, key: &str, value: Piece) -> Slot {
-        self.scan();
-        let key = self.keep(|scratch| scratch.extend_from_slice(key.as_bytes()));
-        self.entries.push(Entry { start: 0, end: 0, key, value: Some(value), mark: Mark::Rewritten, plain: true });
-        self.edited = true;
-        Slot(self.entries.len() - 1)
-    }
-
     /// Bytes of the message as it is to be written.
     pub(super) fn encoded_len(&self) -> usize {
-        let mut len = self.message.len();
-        for (index, entry) in self.entries.iter().enumerate() {
-            if entry.mark != Mark::Kept && index < self.present {
-                len -= (entry.end - entry.start) as usize;
-            }
-            if entry.mark == Mark::Rewritten {
-                len += delimited_len(self.field, self.pair_len(entry));
-            }
-        }
-        len
+        let kept = |edit: &Edit| if edit.removed { 0 } else { edit.len as usize };
+        let len = |len, edit: &Edit| len + kept(edit) - (edit.end - edit.start) as usize;
+        self.edits.iter().fold(self.message.len(), len)
     }
 
-    /// Writes the message: untouched runs as they are, edited attributes in their places, new ones after the last.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
-        let mut copied = 0;
-        let (present, appended) = self.entries.split_at(self.present);
-        for entry in present {
-            match entry.mark {
-                Mark::Kept => {}
-                Mark::Removed => {
-                    out.extend_from_slice(&self.message[copied..entry.start as usize]);
-                    copied = entry.end as usize;
+    /// The edits in the order of the bytes: what is replaced in the message, and by what.
+    #[inline]
+    pub(super) fn replacements(&self) -> impl Iterator<Item = (std::ops::Range<usize>, &[u8])> {
+        self.edits.iter().map(|edit| {
+            let field = if edit.removed { &[] } else { edit.field(&self.scratch) };
+            (edit.start as usize..edit.end as usize, field)
+        })
+    }
+
+    /// All slots, those of removed attributes too.
+    fn slots(&mut self) -> impl Iterator<Item = Slot> + use<> {
+        self.walk(None);
+        let present = self.places.len();
+        (0..self.edits.last().map_or(present, |last| present.max(last.slot + 1))).map(Slot)
+    }
+
+    /// Where the edit of a slot is, or where it would be.
+    #[inline]
+    fn edit_of(&self, slot: Slot) -> Result<usize, usize> {
+        match self.edits.last() {
+            Some(last) if last.slot >= slot.0 => self.edits.binary_search_by_key(&slot.0, |edit| edit.slot),
+            _ => Err(self.edits.len()),
+        }
+    }
+
+    #[inline]
+    fn is_live(&self, slot: Slot) -> bool {
+        self.edit_of(slot).map_or(true, |index| !self.edits[index].removed)
+    }
+
+    /// The attribute as the edits left it.
+    #[inline]
+    fn pair(&self, slot: Slot) -> Pair<'_> {
+        match self.edit_of(slot) {
+            Ok(index) if self.edits[index].len > 0 => Pair::of(self.edits[index].field(&self.scratch)),
+            _ => self.places[slot.0].pair(self.message),
+        }
+    }
+
+    /// A source without a value field is a value without kind, which is what the empty encoding says.
+    fn copied_value(&self, source: Slot) -> SmallVec<[u8; 64]> {
+        self.pair(source).value.unwrap_or_default().into()
+    }
+
+    #[inline]
+    fn set_unless_same(&mut self, slot: Slot, value: NewValue<'_>) {
+        if !self.pair(slot).value.is_some_and(|old| value.is(old)) {
+            self.rewrite(slot, None, Some(value));
+        }
+    }
+
+    /// Encodes an attribute anew: with another name, another value, or both.
+    fn rewrite(&mut self, slot: Slot, key: Option<&str>, value: Option<NewValue<'_>>) {
+        let found = self.edit_of(slot);
+        // What is rewritten a second time is read from the buffer that is written to.
+        let held: SmallVec<[u8; 64]>;
+        let (start, end, old) = match found {
+            Ok(index) if self.edits[index].len > 0 => {
+                let edit = self.edits[index];
+                held = edit.field(&self.scratch).into();
+                (edit.start, edit.end, Pair::of(&held))
+            }
+            _ => {
+                let place = self.places[slot.0];
+                (place.start, place.end, place.pair(self.message))
+            }
+        };
+        let value = value.or(old.value.map(NewValue::Encoded));
+        let at = self.scratch.len() as u32;
+        encode(&mut self.scratch, self.field, key.map_or(old.key, str::as_bytes), value, old.odd);
+        let edit = Edit { slot: slot.0, start, end, at, len: self.scratch.len() as u32 - at, removed: false };
+        match found {
+            Ok(index) => self.edits[index] = edit,
+            Err(index) => self.edits.insert(index, edit),
+        }
+    }
+
+    fn push(&mut self, key: &str, value: NewValue<'_>) -> Slot {
+        if !self.complete {
+            self.walk(None);
+        }
+        let present = self.places.len();
+        let slot = self.edits.last().map_or(present, |last| present.max(last.slot + 1));
+        let after = self.places.last().map_or(self.message.len() as u32, |last| last.end);
+        let at = self.scratch.len() as u32;
+        encode(&mut self.scratch, self.field, key.as_bytes(), Some(value), None);
+        let len = self.scratch.len() as u32 - at;
+        self.edits.push(Edit { slot, start: after, end: after, at, len, removed: false });
+        Slot(slot)
+    }
+
+    /// Walks on to the next attribute of that name as the message has it, or to the end.
+    #[inline(never)]
+    fn walk(&mut self, wanted: Option<&[u8]>) -> Option<Slot> {
+        if self.complete {
+            return None;
+        }
+        let (message, field) = (self.message, self.field);
+        let usual_tag = (field << 3) as u8 | LEN;
+        let mut position = self.position;
+        if position == 0 && field > 4 {
+            position = usual_head(message);
+        }
+        // In a local, so that its length stays in a register; and the place goes there in pieces, because a struct put
+        // together on the stack is read back before it is written: a third of the whole walk.
+        let mut places = std::mem::take(&mut self.places);
+        let mut found = None;
+        'fields: while position < message.len() {
+            let start = position;
+            let rest = &message[start..];
+            let (size, key_at, key_len) = 'noted: {
+                if let Some(&[tag, len, third, fourth]) = rest.first_chunk() {
+                    if tag == usual_tag {
+                        if let Some(size) = usual_attribute(rest, len, third, fourth) {
+                            break 'noted (size, 4, fourth);
+                        }
+                    } else if let Some(size) = usual_field(rest.len(), tag, len, third) {
+                        position += size;
+                        continue 'fields;
+                    }
                 }
-                Mark::Rewritten => {
-                    out.extend_from_slice(&self.message[copied..entry.start as usize]);
-                    self.write_pair(entry, out);
-                    copied = entry.end as usize;
+                match any_field(rest, field) {
+                    Ok(AnyField::Attribute { size, key_at, key_len }) => (size, key_at, key_len),
+                    Ok(AnyField::Other { size }) => {
+                        position += size;
+                        continue 'fields;
+                    }
+                    Err(_) => break 'fields,
                 }
+            };
+            position += size;
+            places.push(Place { start: start as u32, end: position as u32, key_at, key_len });
+            if let Some(wanted) = wanted
+                && (key_at == 0 || usize::from(key_len) == wanted.len())
+                && is_named(&message[start..position], key_at, key_len, wanted)
+            {
+                found = Some(Slot(places.len() - 1));
+                break;
             }
         }
-        if let Some(last) = present.last()
-            && !appended.is_empty()
-        {
-            out.extend_from_slice(&self.message[copied..last.end as usize]);
-            copied = last.end as usize;
-        } else if !appended.is_empty() {
-            out.extend_from_slice(&self.message[copied..]);
-            copied = self.message.len();
-        }
-        for entry in appended {
-            if entry.mark != Mark::Removed {
-                self.write_pair(entry, out);
-            }
-        }
-        out.extend_from_slice(&self.message[copied..]);
-    }
-
-    fn pair_len(&self, entry: &Entry) -> usize {
-        let value = entry.value.map_or(0, |value| delimited_len(2, value.len as usize));
-        let others = if entry.plain { 0 } else { self.other_fields(entry).map(<[u8]>::len).sum() };
-        delimited_len(1, entry.key.len as usize) + value + others
-    }
-
-    fn write_pair(&self, entry: &Entry, out: &mut Vec<u8>) {
-        put_tag(out, self.field, LEN);
-        put_varint(out, self.pair_len(entry) as u64);
-        put_delimited(out, 1, entry.key.of(self.message, &self.scratch));
-        if let Some(value) = entry.value {
-            put_delimited(out, 2, value.of(self.message, &self.scratch));
-        }
-        if !entry.plain {
-            self.other_fields(entry).for_each(|field| out.extend_from_slice(field));
-        }
-    }
-
-    /// The fields of an attribute that are neither key nor value, whole: they survive an edit.
-    fn other_fields(&self, entry: &Entry) -> impl Iterator<Item = &'m [u8]> + use<'m> {
-        let pair = self.pair(entry);
-        let fields = reader::fields(pair).map_while(Result::ok);
-        fields.filter(|field| field.number > 2).map(move |field| &pair[field.start..field.end])
-    }
-
-    /// The bytes of an attribute's message, as they are.
-    fn pair(&self, entry: &Entry) -> &'m [u8] {
-        let field = &self.message[entry.start as usize..entry.end as usize];
-        let mut position = 0;
-        match reader::tag(field, &mut position).and_then(|_| reader::delimited(field, &mut position)) {
-            Ok(pair) => pair,
-            Err(_) => &[],
-        }
+        self.places = places;
+        self.position = position;
+        self.complete = found.is_none();
+        found
     }
 }
 
-/// The end of the field at `position`, where it is one of the forms that most are: a tag of one byte, then eight bytes or a
-/// length below 128 and as many bytes. `None` leaves it to the reader.
+impl Place {
+    #[inline(always)]
+    fn field(self, message: &[u8]) -> &[u8] {
+        &message[self.start as usize..self.end as usize]
+    }
+
+    #[inline]
+    fn pair(self, message: &[u8]) -> Pair<'_> {
+        let field = self.field(message);
+        if self.key_at == 0 {
+            return Pair::odd(field);
+        }
+        let (from, to) = (usize::from(self.key_at), usize::from(self.key_at) + usize::from(self.key_len));
+        // The value's tag is one byte; its length was read when the place was noted.
+        let mut position = to + 1;
+        Pair { key: &field[from..to], value: reader::delimited(field, &mut position).ok(), odd: None }
+    }
+}
+
+/// Whether a whole field that was noted so has that name.
 #[inline(always)]
-fn skip_usual(message: &[u8], position: usize) -> Option<usize> {
-    let (tag, next) = (message[position], *message.get(position + 1)?);
-    let end = match tag & 7 {
-        LEN if next < 0x80 => position + 2 + usize::from(next),
-        FIXED64 => position + 9,
+fn is_named(field: &[u8], key_at: u8, key_len: u8, name: &[u8]) -> bool {
+    if key_at == 0 {
+        return Pair::odd(field).key == name;
+    }
+    let key_at = usize::from(key_at);
+    field.get(key_at..key_at + usize::from(key_len)) == Some(name)
+}
+
+impl<'a> Pair<'a> {
+    /// Reads the pair in a whole field.
+    fn of(field: &'a [u8]) -> Pair<'a> {
+        match note_field(field) {
+            Some(place) => place.pair(field),
+            None => Pair::odd(field),
+        }
+    }
+
+    #[cold]
+    fn odd(field: &'a [u8]) -> Pair<'a> {
+        let mut position = 0;
+        let message = reader::tag(field, &mut position).and_then(|_| reader::delimited(field, &mut position));
+        let message = message.unwrap_or_default();
+        let mut pair = Pair { key: &[], value: None, odd: Some(message) };
+        for field in reader::fields(message) {
+            let Ok(field) = field else { break };
+            let reader::Value::Len(bytes) = field.value else { continue };
+            match field.number {
+                1 => pair.key = bytes,
+                2 => pair.value = Some(bytes),
+                _ => {}
+            }
+        }
+        pair
+    }
+}
+
+/// Appends an attribute, whole. The fields of `odd` that are neither key nor value survive.
+fn encode(out: &mut Vec<u8>, field: u32, key: &[u8], value: Option<NewValue<'_>>, odd: Option<&[u8]>) {
+    let value_len = value.map_or(0, NewValue::len);
+    let len = 4 + key.len() + value_len;
+    // Where all lengths are below 128, tags and lengths are bytes, and known ones.
+    if let (true, Some(value), None) = (len < 0x80, value, odd) {
+        out.reserve(2 + len);
+        out.extend_from_slice(&[(field << 3) as u8 | LEN, len as u8, 0x0a, key.len() as u8]);
+        out.extend_from_slice(key);
+        let bytes = match value {
+            NewValue::Encoded(bytes) => {
+                out.extend_from_slice(&[0x12, value_len as u8]);
+                bytes
+            }
+            NewValue::Text(text) => {
+                out.extend_from_slice(&[0x12, value_len as u8, 0x0a, text.len() as u8]);
+                text
+            }
+        };
+        return out.extend_from_slice(bytes);
+    }
+    let others = || {
+        let message = odd.unwrap_or_default();
+        let fields = reader::fields(message).map_while(Result::ok).filter(|field| field.number > 2);
+        fields.map(move |field| &message[field.start..field.end])
+    };
+    let others_len: usize = others().map(<[u8]>::len).sum();
+    let value_field_len = value.map_or(0, |_| delimited_len(2, value_len));
+    put_tag(out, field, LEN);
+    put_varint(out, (delimited_len(1, key.len()) + value_field_len + others_len) as u64);
+    put_delimited(out, 1, key);
+    if let Some(value) = value {
+        put_tag(out, 2, LEN);
+        put_varint(out, value_len as u64);
+        match value {
+            NewValue::Encoded(bytes) => out.extend_from_slice(bytes),
+            NewValue::Text(text) => put_delimited(out, 1, text),
+        }
+    }
+    others().for_each(|field| out.extend_from_slice(field));
+}
+
+/// The end of what a span begins with, as far as it is as nearly every encoder writes it: ids, name, kind, times. Tests
+/// that nearly always come out the same cost less than waiting for one length after another.
+#[inline(always)]
+fn usual_head(message: &[u8]) -> usize {
+    let mut end =
+        match message.first_chunk::<38>() {
+            Some(ids) if [ids[0], ids[1], ids[18], ids[19]] == [0x0a, 16, 0x12, 8] => {
+                if [ids[28], ids[29]] == [0x22, 8] { 38 } else { 28 }
+            }
+            _ => return 0,
+        };
+    if let Some([0x2a, len @ ..0x80, rest @ ..]) = message.get(end..)
+        && let Some([0x30, ..0x80, 0x39, times @ ..]) = rest.get(usize::from(*len)..)
+        && times.get(8) == Some(&0x41)
+        && times.len() >= 17
+    {
+        end += 2 + usize::from(*len) + 20;
+    }
+    end
+}
+
+/// The size of the attribute that `rest` begins with, where it is as nearly all are: shorter than 128 bytes, of a key and
+/// a value. Its first four bytes were read: tag, length, the key's tag and length.
+#[inline(always)]
+fn usual_attribute(rest: &[u8], len: u8, key_tag: u8, key_len: u8) -> Option<usize> {
+    let size = 2 + usize::from(len);
+    let &[value_tag, value_len, ref value @ ..] = rest.get(4 + usize::from(key_len)..size)? else { return None };
+    // That the value fills the rest bounds all lengths: none is above 127 where the whole is not.
+    let fills = usize::from(value_len) == value.len();
+    (key_tag == 0x0a && value_tag == 0x12 && fills && len < 0x80).then_some(size)
+}
+
+/// The size of another field, where its tag is one byte, and of the flags of a span. `None` leaves it to the reader.
+#[inline(always)]
+fn usual_field(rest_len: usize, tag: u8, len: u8, third: u8) -> Option<usize> {
+    let size = match tag & 7 {
+        LEN if len < 0x80 => 2 + usize::from(len),
+        LEN if third < 0x80 => 3 + usize::from(len & 0x7f) + (usize::from(third) << 7),
+        FIXED64 => 9,
+        VARINT if len < 0x80 => 2,
+        // Field 16, four bytes.
+        _ if tag == 0x85 && len == 1 => return (rest_len >= 6).then_some(6),
         _ => return None,
     };
     // Below 8 the field number is 0, which is none.
-    ((8..0x80).contains(&tag) && end <= message.len()).then_some(end)
+    ((8..0x80).contains(&tag) && size <= rest_len).then_some(size)
 }
 
-/// Finds key and value of an attribute whose message begins at `base`.
-#[inline(always)]
-fn locate_pair(pair: &[u8], base: usize) -> Entry {
-    // What every encoder writes: the key, then the value, and nothing else.
-    if let [0x0a, key_len, rest @ ..] = pair {
-        let key_len = usize::from(*key_len);
-        if key_len < 0x80 && rest.get(key_len) == Some(&0x12) {
-            let mut position = 3 + key_len;
-            // A value shorter than 128 bytes first: its length is one byte, to be compared and nothing else.
-            let short =
-                rest.get(key_len + 1).is_some_and(|&len| len < 0x80 && usize::from(len) + key_len + 4 == pair.len());
-            let value_len = match short {
-                true => Some(pair.len() - key_len - 4),
-                false => {
-                    reader::delimited(pair, &mut position).ok().map(<[u8]>::len).filter(|_| position == pair.len())
-                }
-            };
-            if let Some(value_len) = value_len {
-                let value_at = base + pair.len() - value_len;
-                return Entry {
-                    start: 0,
-                    end: 0,
-                    key: Piece { at: base as u32 + 2, len: key_len as u32, scratch: false },
-                    value: Some(Piece { at: value_at as u32, len: value_len as u32, scratch: false }),
-                    mark: Mark::Kept,
-                    plain: true,
-                };
-            }
-        }
-    }
-    locate_odd_pair(pair, base)
+/// A field of any form, and its size.
+enum AnyField {
+    /// As in [`Place`].
+    Attribute {
+        size: usize,
+        key_at: u8,
+        key_len: u8,
+    },
+    Other {
+        size: usize,
+    },
 }
 
-#[cold]
-fn locate_odd_pair(pair: &[u8], base: usize) -> Entry {
-    let mut entry = Entry {
-        start: 0,
-        end: 0,
-        key: Piece { at: 0, len: 0, scratch: true },
-        value: None,
-        mark: Mark::Kept,
-        plain: false,
-    };
-    for field in reader::fields(pair) {
-        let Ok(field) = field else { break };
-        let reader::Value::Len(bytes) = field.value else { continue };
-        let piece = Piece { at: (base + field.end - bytes.len()) as u32, len: bytes.len() as u32, scratch: false };
-        match field.number {
-            1 => entry.key = piece,
-            2 => entry.value = Some(piece),
-            _ => {}
-        }
+/// Reads any field.
+#[inline(never)]
+fn any_field(rest: &[u8], wanted: u32) -> reader::Read<AnyField> {
+    let mut size = 0;
+    let (number, wire_type) = reader::tag(rest, &mut size)?;
+    reader::skip(rest, &mut size, number, wire_type, reader::DEPTH_MAX)?;
+    if number != wanted || wire_type != LEN {
+        return Ok(AnyField::Other { size });
     }
-    entry
+    let (key_at, key_len) = note_field(&rest[..size]).map_or((0, 0), |place| (place.key_at, place.key_len));
+    Ok(AnyField::Attribute { size, key_at, key_len })
+}
+
+/// Notes a field that holds one key and one value and nothing else, of any length but for the key's.
+#[inline]
+fn note_field(field: &[u8]) -> Option<Place> {
+    let mut position = 0;
+    reader::tag(field, &mut position).ok()?;
+    let pair = reader::delimited(field, &mut position).ok()?;
+    let [0x0a, key_len @ ..0x80, rest @ ..] = pair else { return None };
+    let value = rest.get(usize::from(*key_len)..)?;
+    let mut at = 1;
+    let plain = value.first() == Some(&0x12) && reader::delimited(value, &mut at).is_ok() && at == value.len();
+    let key_at = field.len() - pair.len() + 2;
+    plain.then_some(Place { start: 0, end: field.len() as u32, key_at: key_at as u8, key_len: *key_len })
 }

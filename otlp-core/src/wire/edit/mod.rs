@@ -205,7 +205,7 @@ impl<'m, E: Editor + ?Sized> Walk<'m, '_, E> {
         self.item.reset(&self.body[inner.clone()], attributes);
         self.editor.item(item, &mut self.item);
         if self.item.is_edited() {
-            self.out.replace(number, header, inner.end, &self.item);
+            self.out.replace(number, header, inner.start, &self.item);
         }
     }
 
@@ -273,12 +273,14 @@ struct Frame {
 }
 
 impl Output<'_> {
+    #[inline]
     fn copy_to(&mut self, position: usize) {
         self.out.extend_from_slice(&self.body[self.copied..position]);
         self.copied = position;
     }
 
     /// Makes sure that every enclosing message has been begun in the output.
+    #[cold]
     fn open_all(&mut self) {
         if self.out.capacity() == 0 {
             // Edits add little: room for an eighth more, so that the buffer is rarely moved.
@@ -304,14 +306,23 @@ impl Output<'_> {
         }
     }
 
-    /// Writes the message of an edited list in the place of the field from `header` to `end`.
-    fn replace(&mut self, field: u32, header: usize, end: usize, list: &AttributeList<'_>) {
-        self.open_all();
+    /// Writes the message of an edited list, which begins at `inner`, in the place of the field that begins at `header`.
+    ///
+    /// What follows its last edit is left to be copied with what comes after the message.
+    #[inline]
+    fn replace(&mut self, field: u32, header: usize, inner: usize, list: &AttributeList<'_>) {
+        if self.opened < self.frames.len() {
+            self.open_all();
+        }
         self.copy_to(header);
         put_tag(&mut self.out, field, LEN);
         put_varint(&mut self.out, list.encoded_len() as u64);
-        list.write(&mut self.out);
-        self.copied = end;
+        self.copied = inner;
+        for (replaced, by) in list.replacements() {
+            self.copy_to(inner + replaced.start);
+            self.out.extend_from_slice(by);
+            self.copied = inner + replaced.end;
+        }
     }
 
     /// Writes an edited resource or scope that is absent in the input at the beginning of its envelope.
@@ -331,7 +342,7 @@ impl Output<'_> {
             && *header < position
             && *header >= self.copied
         {
-            self.replace(field, *header, inner.end, list);
+            self.replace(field, *header, inner.start, list);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::wire::reader::{FIXED64, LEN, VARINT};
+use crate::wire::reader::{FIXED64, VARINT};
 use crate::wire::view::AnyValue;
 use crate::wire::writer::{put_delimited, put_tag, put_varint};
 
@@ -93,13 +93,6 @@ impl Value {
         put_varint(&mut out, value);
         Value(out)
     }
-}
-
-/// Appends the encoding of a string value; for values that are made for each item.
-pub(super) fn put_string(out: &mut Vec<u8>, value: &str) {
-    put_tag(out, 1, LEN);
-    put_varint(out, value.len() as u64);
-    out.extend_from_slice(value.as_bytes());
 }
 
 impl PartialEq for Value {
