@@ -41,7 +41,7 @@ pub struct Sample {
 }
 
 impl Process {
-    /// Starts a program on `cpu` and waits until something listens on `address`.
+    /// Starts a program on `cpu` and waits until something listens on `address`. Its standard output is thrown away.
     ///
     /// # Errors
     ///
@@ -54,7 +54,7 @@ impl Process {
     ) -> Result<Process, Problem> {
         let began = Instant::now();
         // A child inherits the affinity of the thread that starts it, all its threads that of their process.
-        let child = on_cpus(cpu.as_slice(), || command.stdin(Stdio::null()).spawn())?;
+        let child = on_cpus(cpu.as_slice(), || command.stdin(Stdio::null()).stdout(Stdio::null()).spawn())?;
         let mut process =
             Process { child: child.map_err(doing("cannot start the program"))?, started_in: Duration::ZERO };
         while TcpStream::connect(address).is_err() {

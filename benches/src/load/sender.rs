@@ -63,6 +63,8 @@ struct Shared {
     anchor: Anchor,
     next: AtomicU64,
     stop: AtomicBool,
+    /// Threads that are done stay until then, or their CPU time could not be read any more.
+    leave: AtomicBool,
     timed: Mutex<Timed>,
 }
 
@@ -102,6 +104,7 @@ impl Sender {
             anchor,
             next: AtomicU64::new(first),
             stop: AtomicBool::new(false),
+            leave: AtomicBool::new(false),
             timed: Mutex::new(timed),
         });
         let threads = (0..connections).map(|number| {
@@ -120,7 +123,9 @@ impl Sender {
 
     /// Waits for the last answer; returns what was timed and the number of the next request.
     pub fn join(self) -> (Timed, u64) {
+        self.shared.leave.store(true, Ordering::Release);
         for thread in self.threads {
+            thread.thread().unpark();
             // A thread that panicked has said so; its requests are missing from the books, which then do not balance.
             let _ = thread.join();
         }
@@ -183,6 +188,10 @@ impl<'a> Loop<'a> {
         all.unsent += self.timed.unsent;
         if all.first_failure.is_none() {
             all.first_failure = self.timed.first_failure;
+        }
+        drop(all);
+        while !self.shared.leave.load(Ordering::Acquire) {
+            thread::park();
         }
     }
 
