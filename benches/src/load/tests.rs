@@ -1,0 +1,225 @@
+//! The sender against the sink, in one process, over the loopback.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use otlp_core::Signal;
+use otlp_core::codec::Coding;
+use otlp_core::wire::retain;
+
+use super::corpus::{Corpus, Plan};
+use super::http::Connection;
+use super::sender::{Options, Schedule, Sender, send_each_once};
+use super::sink::{Limits, Sink};
+use super::stamp::Stamp;
+use super::tally::{Fate, Tally};
+use super::values::Expected;
+use super::{Anchor, Answer};
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn plan(signal: Signal, coding: Coding) -> Plan {
+    Plan { signal, items: 20, coding, level: None, seed: 1, bodies: Some(4) }
+}
+
+fn loopback() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
+}
+
+fn options(address: SocketAddr, rate: Option<f64>, length: Duration) -> Options {
+    let begin = Instant::now();
+    let schedule = Schedule { begin, timed_from: begin, end: begin + length };
+    Options { address, connections: 3, rate, schedule, timeout: LONG }
+}
+
+fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn all_that_is_sent_arrives_once_as_it_was() {
+    for (signal, coding) in [
+        (Signal::Traces, Coding::Identity),
+        (Signal::Metrics, Coding::Gzip),
+        (Signal::Logs, Coding::Zstd),
+        (Signal::Metrics, Coding::Identity),
+    ] {
+        let corpus = Arc::new(Corpus::new(plan(signal, coding)).unwrap());
+        let (tally, anchor) = (Arc::new(Tally::new(20)), Anchor::now());
+        let sink = Sink::start(loopback(), Arc::clone(&tally), anchor, Limits::default()).unwrap();
+        sink.time_between(0, u64::MAX);
+        // 20 requests a second of a second.
+        let options = options(sink.address(), Some(4000.0), Duration::from_millis(100));
+        let sender = Sender::start(options.clone(), Arc::clone(&corpus), Arc::clone(&tally), anchor, 0).unwrap();
+        let (timed, next) = sender.join();
+        assert_eq!(timed.first_failure, None);
+        sink.keep_all();
+        send_each_once(&options, &corpus, &tally, &anchor, next).unwrap();
+        let sent = tally.offered.load(Ordering::Relaxed);
+        assert_eq!(sent + timed.unsent * 20, 20 * 20 + 4 * 20, "{signal} {coding}");
+        wait_for("all arrives", || tally.arrived.load(Ordering::Relaxed) >= sent);
+        let books = tally.books();
+        assert!(books.balance(), "{books}");
+        assert_eq!((books.accepted, books.delivered), (sent, sent));
+        assert_eq!(sink.latencies().len(), sent / 20);
+        // The sink keeps a body after it has counted it.
+        let expected = Expected::of(&corpus);
+        let (mut compared, mut altered) = (0, 0);
+        wait_for("all bodies are kept", || {
+            for body in sink.take_kept() {
+                let (of_body, altered_of_body) = expected.compare(&body);
+                compared += of_body;
+                altered += altered_of_body;
+            }
+            compared >= 4 * 20
+        });
+        assert_eq!(altered, 0, "{signal} {coding}");
+    }
+}
+
+/// Sends bodies as they are and returns the books once all their items arrived; each counts as one accepted request.
+fn after_sending(bodies: &[Vec<u8>], items: u64) -> (super::tally::Books, Vec<Vec<u8>>) {
+    let tally = Arc::new(Tally::new(20));
+    let sink = Sink::start(loopback(), Arc::clone(&tally), Anchor::now(), Limits::default()).unwrap();
+    sink.keep_all();
+    let mut connection = Connection::open(sink.address(), Signal::Traces, Coding::Identity, LONG).unwrap();
+    for body in bodies {
+        assert_eq!(connection.send(&[&body[..5], &body[5..]]).unwrap(), Answer::Accepted { rejected: 0 });
+    }
+    tally.answered(0, Fate::Accepted);
+    tally.answered(1, Fate::Accepted);
+    wait_for("all arrives", || tally.arrived.load(Ordering::Relaxed) >= items);
+    // The sink keeps a body after it has counted it.
+    let mut kept = Vec::new();
+    wait_for("all bodies are kept", || {
+        kept.extend(sink.take_kept());
+        kept.len() == bodies.len()
+    });
+    (tally.books(), kept)
+}
+
+#[test]
+fn a_lost_a_doubled_and_an_altered_item_are_caught() {
+    let corpus = Corpus::new(plan(Signal::Traces, Coding::Identity)).unwrap();
+    let body = |request| corpus.template(request).body(&Stamp { request, due_unix_nano: 0 });
+    let altered = |bodies: &[Vec<u8>]| {
+        let expected = Expected::of(&corpus);
+        bodies.iter().map(|body| expected.compare(body)).fold((0, 0), |sum, next| (sum.0 + next.0, sum.1 + next.1))
+    };
+    let (books, kept) = after_sending(&[body(0), body(1)], 40);
+    assert!(books.balance(), "{books}");
+    assert_eq!(altered(&kept), (40, 0));
+
+    let without_one = |number: usize| {
+        let mut place = 0;
+        let left = retain(Signal::Traces, &body(1).into(), |_| {
+            place += 1;
+            place != number
+        });
+        left.body.to_vec()
+    };
+    let (books, kept) = after_sending(&[body(0), without_one(7)], 39);
+    assert_eq!((books.lost, books.doubled, books.delivered), (1, 0, 39));
+    assert_eq!(altered(&kept), (39, 0));
+
+    // The same item once more, in another request: the first one joined with all but 19 of another.
+    let again = {
+        let mut place = 0;
+        retain(Signal::Traces, &body(1).into(), |_| {
+            place += 1;
+            place == 3
+        })
+    };
+    let (books, _) = after_sending(&[[body(0), again.body.to_vec()].concat(), body(1)], 41);
+    assert_eq!((books.lost, books.doubled, books.delivered), (0, 1, 40));
+
+    // One letter of an attribute of one span; then one of the resource, which all spans share.
+    let changed = |what: &[u8], to: u8| {
+        let mut bytes = body(1);
+        let at = bytes.windows(what.len()).position(|window| window == what).unwrap();
+        bytes[at] = to;
+        bytes
+    };
+    let (books, kept) = after_sending(&[body(0), changed(b"server.address", b'S')], 40);
+    assert!(books.balance(), "{books}");
+    assert_eq!(altered(&kept), (40, 1));
+    let (_, kept) = after_sending(&[body(0), changed(b"service.namespace", b'S')], 40);
+    assert_eq!(altered(&kept), (40, 20));
+    assert_eq!(altered(&[b"no protobuf".to_vec()]), (1, 1));
+}
+
+#[test]
+fn a_sink_that_takes_less_refuses_the_rest_and_counts_what_it_took() {
+    let corpus = Arc::new(Corpus::new(plan(Signal::Logs, Coding::Identity)).unwrap());
+    let (tally, anchor) = (Arc::new(Tally::new(20)), Anchor::now());
+    let limits = Limits { take_rate: Some(0.001), refuse: true, ..Limits::default() };
+    let sink = Sink::start(loopback(), Arc::clone(&tally), anchor, limits).unwrap();
+    let options = options(sink.address(), Some(4000.0), Duration::from_millis(300));
+    let sender = Sender::start(options, corpus, Arc::clone(&tally), anchor, 0).unwrap();
+    let (timed, _) = sender.join();
+    let sent = tally.offered.load(Ordering::Relaxed);
+    wait_for("the one is counted", || tally.arrived.load(Ordering::Relaxed) == 20);
+    let books = tally.books();
+    assert!(books.balance() && sent >= 40, "{books}");
+    assert_eq!((books.accepted, books.not_accepted["refused"]), (20, sent - 20));
+    assert_eq!(tally.turned_away.load(Ordering::Relaxed), sent / 20 - 1);
+    assert_eq!(timed.answers.len(), 1, "what is refused is no latency");
+}
+
+#[test]
+fn a_receiver_that_stalls_is_charged_from_when_requests_were_due() {
+    let corpus = Arc::new(Corpus::new(plan(Signal::Logs, Coding::Identity)).unwrap());
+    let (tally, anchor) = (Arc::new(Tally::new(20)), Anchor::now());
+    let limits = Limits { delay: Duration::from_millis(40), ..Limits::default() };
+    let sink = Sink::start(loopback(), Arc::clone(&tally), anchor, limits).unwrap();
+    // A request every 5 ms, answered after 40, on one connection: the second is 35 ms late, the third 70.
+    let options = Options { connections: 1, ..options(sink.address(), Some(4000.0), Duration::from_millis(100)) };
+    let sender = Sender::start(options, corpus, Arc::clone(&tally), anchor, 0).unwrap();
+    let (timed, _) = sender.join();
+    let sent = tally.offered.load(Ordering::Relaxed) / 20;
+    assert!(sent + timed.unsent <= 20 && sent <= 3, "{sent} sent, {} not", timed.unsent);
+    assert!(timed.unsent >= 1);
+    assert!(sent < 1 || timed.answers.min() >= 39_000_000);
+    assert!(sent < 2 || timed.answers.max() >= 70_000_000);
+}
+
+#[test]
+fn answers_are_what_the_status_and_the_partial_success_say() {
+    let cases: [(&str, Answer); 6] = [
+        ("200 OK\r\nContent-Length: 0\r\n\r\n", Answer::Accepted { rejected: 0 }),
+        ("200 OK\r\nContent-Length: 4\r\n\r\n\x0a\x02\x08\x07", Answer::Accepted { rejected: 7 }),
+        (
+            "200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n\x0a\x02\r\n2\r\n\x08\x07\r\n0\r\n\r\n",
+            Answer::Accepted { rejected: 7 },
+        ),
+        ("503 Busy\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n", Answer::Refused),
+        ("429 Slow\r\nContent-Length: 0\r\n\r\n", Answer::Refused),
+        ("400 Bad\r\nContent-Length: 3\r\n\r\nbad", Answer::Rejected(400)),
+    ];
+    let listener = TcpListener::bind(loopback()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        let (mut stream, _): (TcpStream, _) = listener.accept().unwrap();
+        for (answer, _) in cases {
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"body") {
+                let mut one = [0];
+                stream.read_exact(&mut one).unwrap();
+                seen.push(one[0]);
+            }
+            stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).unwrap();
+        }
+    });
+    let mut connection = Connection::open(address, Signal::Logs, Coding::Identity, LONG).unwrap();
+    for (answer, expected) in cases {
+        assert_eq!(connection.send(&[b"bo", b"dy"]).unwrap(), expected, "{answer}");
+    }
+    server.join().unwrap();
+}
