@@ -217,13 +217,13 @@ impl Driver {
             };
             let (Some(call), Some(link)) = (self.waiting.pop_front(), &mut self.peers[index].link) else { break };
             match link.begin(call, now) {
-                Ok(()) => {
+                None => {
                     self.trouble.clear();
                     self.turn = index + 1;
                     begun = true;
                 }
                 // It takes no more, and will not be asked again.
-                Err(call) => self.waiting.push_front(call),
+                Some(call) => self.waiting.push_front(call),
             }
         }
         begun

@@ -161,17 +161,13 @@ impl Link {
         }
     }
 
-    /// Begins a call.
-    ///
-    /// # Errors
-    ///
-    /// It comes back where the connection takes no more.
-    pub(super) fn begin(&mut self, call: Call, now: Instant) -> Result<(), Call> {
-        let Stage::Open { send, .. } = &mut self.stage else { return Err(call) };
+    /// Begins a call. It comes back where the connection takes no more.
+    pub(super) fn begin(&mut self, call: Call, now: Instant) -> Option<Call> {
+        let Stage::Open { send, .. } = &mut self.stage else { return Some(call) };
         let request = request(&self.plan.uri, &self.plan.headers, call.deadline.remaining(now));
         let Ok((response, mut stream)) = send.send_request(request, false) else {
             self.draining = true;
-            return Err(call);
+            return Some(call);
         };
         // `h2` keeps the message by reference and obeys both windows. Where it does not take it, the response says so.
         let _ = stream.send_data(call.message.clone(), true);
@@ -184,7 +180,7 @@ impl Link {
         }
         self.begun += 1;
         self.flights.push(Flight { call, stream, stage: FlightStage::Asked(response), took_data: false });
-        Ok(())
+        None
     }
 
     /// Does all that can be done now. Calls that ended go to `ended`.
