@@ -11,6 +11,10 @@
 //! | `retry.rs`       | when to try again and when to give up                                          |
 //! | `connector.rs`   | a destination that is the next pipeline                                        |
 //! | `otlp_http/`     | OTLP over HTTP/1.1                                                             |
+//! | `otlp_grpc/`     | OTLP over gRPC                                                                 |
+//! | `tls.rs`         | TLS of both, with certificates that are renewed                                |
+//! | `headers.rs`     | headers that a configuration adds                                              |
+//! | `resolve.rs`     | names to addresses, remembered for a while                                     |
 //! | `debug/`         | telemetry in words, for a person                                               |
 //!
 //! # In scope
@@ -25,7 +29,8 @@
 //! # Threads
 //!
 //! `tx-N`, at most `num_consumers` for each destination, started when there is something to send and ended when there was
-//! nothing for a while. Nothing else, and no thread for a request.
+//! nothing for a while. `tx-grpc`, one for each `otlp_grpc` exporter that was called. Nothing else, and no thread for a
+//! request.
 #![warn(missing_docs)]
 #![deny(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -36,10 +41,14 @@ mod delivery;
 pub mod destination;
 mod error;
 pub mod fanout;
+mod headers;
+pub mod otlp_grpc;
 pub mod otlp_http;
 pub mod queue;
+mod resolve;
 pub mod retry;
 mod steps;
+pub mod tls;
 mod worker;
 
 pub use destination::{Destination, Settings};

@@ -1,6 +1,7 @@
 //! Exporters by name, each as a destination with its queue, retry schedule and account.
 
 use std::fs::OpenOptions;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use otlp_core::codec::Coding;
@@ -8,8 +9,10 @@ use otlp_core::component::Exporter;
 use otlp_core::flow::WhenFull;
 use otlp_core::{Clock, Signal};
 use otlp_export::debug::{self, Debug, Output, Verbosity};
+use otlp_export::otlp_grpc::{self, Balancer, Keepalive, OtlpGrpc};
 use otlp_export::otlp_http::{self, Encoding, Headers, OtlpHttp};
 use otlp_export::queue::{self, Sizer};
+use otlp_export::tls::{self, Version};
 use otlp_export::{Destination, Settings, Threads, retry};
 use parking_lot::Mutex;
 
@@ -31,6 +34,14 @@ pub(super) fn destination(
             let config = otlp_http_config(section)?;
             let retry = config.retry_on_failure.clone();
             let exporter = OtlpHttp::new(&id, &config, signal, environment.clock.clone(), &environment.registry)
+                .map_err(|error| section.error_at(&error.key, error.message))?;
+            (Arc::new(exporter), retry, Some(section.duration("timeout")))
+        }
+        "otlp_grpc" => {
+            let config = otlp_grpc_config(section)?;
+            let retry = config.retry_on_failure.clone();
+            let (clock, options) = (environment.clock.clone(), threads.options);
+            let exporter = OtlpGrpc::new(&id, &config, signal, options, clock, &environment.registry)
                 .map_err(|error| section.error_at(&error.key, error.message))?;
             (Arc::new(exporter), retry, Some(section.duration("timeout")))
         }
@@ -58,7 +69,7 @@ fn policy(section: &Section) -> Option<WhenFull> {
 
 /// The settings of an `otlp_http` exporter.
 pub(super) fn otlp_http_config(section: &Section) -> Made<otlp_http::Config> {
-    for key in ["tls", "auth", "cookies"] {
+    for key in ["auth", "cookies"] {
         if section.given(key) && section.sub(key).is_some() {
             return Err(not_built(section, key, &format!("{key} of otlp_http")));
         }
@@ -77,6 +88,7 @@ pub(super) fn otlp_http_config(section: &Section) -> Made<otlp_http::Config> {
         compression_level: section
             .sub("compression_params")
             .map_or(0, |params| i32::try_from(params.i64("level")).unwrap_or(i32::MAX)),
+        tls: tls_config(section)?,
         headers: Headers(revealed(section, "headers")),
         proxy_url: section.str("proxy_url").to_owned(),
         max_idle_conns_per_host: usize::try_from(section.u64("max_idle_conns_per_host")).unwrap_or(usize::MAX),
@@ -95,6 +107,72 @@ pub(super) fn otlp_http_config(section: &Section) -> Made<otlp_http::Config> {
         Some(key) => Err(not_built(section, key, key)),
         None => Ok(config),
     }
+}
+
+/// The settings of an `otlp_grpc` exporter.
+pub(super) fn otlp_grpc_config(section: &Section) -> Made<otlp_grpc::Config> {
+    if section.given("auth") && section.sub("auth").is_some() {
+        return Err(not_built(section, "auth", "auth of otlp_grpc"));
+    }
+    if let Some(middleware) = section.list("middlewares").first() {
+        return Err(not_built(middleware, "id", "a middleware"));
+    }
+    let config = otlp_grpc::Config {
+        endpoint: section.str("endpoint").to_owned(),
+        compression: Coding::from_config(section.str("compression")).unwrap_or(Coding::Identity),
+        tls: tls_config(section)?,
+        keepalive: section.sub("keepalive").map_or_else(Keepalive::default, |keepalive| Keepalive {
+            time: keepalive.duration("time"),
+            timeout: keepalive.duration("timeout"),
+            permit_without_stream: keepalive.bool("permit_without_stream"),
+        }),
+        headers: Headers(revealed(section, "headers")),
+        user_agent: section.str("user_agent").to_owned(),
+        balancer_name: Balancer::from_name(section.str("balancer_name")).unwrap_or_default(),
+        authority: section.str("authority").to_owned(),
+        wait_for_ready: section.bool("wait_for_ready"),
+        timeout: section.duration("timeout"),
+        sending_queue: section
+            .sub("sending_queue")
+            .map_or_else(|| Ok(queue::Config::disabled()), |queue| sending_queue(&queue))?,
+        retry_on_failure: section
+            .sub("retry_on_failure")
+            .map_or_else(retry::Config::default, |retry| retry_on_failure(&retry)),
+    };
+    config.check().map_err(|error| section.error_at(&error.key, error.message))?;
+    match config.unbuilt() {
+        Some(key) => Err(not_built(section, key, key)),
+        None => Ok(config),
+    }
+}
+
+/// The `tls` section of an exporter.
+fn tls_config(exporter: &Section) -> Made<tls::Config> {
+    let Some(section) = exporter.sub("tls") else { return Ok(tls::Config::default()) };
+    if section.sub("tpm").is_some_and(|tpm| tpm.bool("enabled")) {
+        return Err(not_built(&section, "tpm", "a key in a TPM"));
+    }
+    let text = |key: &str| Some(section.str(key).to_owned()).filter(|text| !text.is_empty());
+    let secret = |key: &str| Some(section.secret(key).reveal().to_owned()).filter(|text| !text.is_empty());
+    let version = |key: &str| text(key).map(|value| Version::from_config(&value)).transpose();
+    let version = |key: &str| version(key).map_err(|message| section.error_at(key, message));
+    Ok(tls::Config {
+        insecure: section.bool("insecure"),
+        insecure_skip_verify: section.bool("insecure_skip_verify"),
+        server_name_override: section.str("server_name_override").to_owned(),
+        ca_file: text("ca_file").map(PathBuf::from),
+        ca_pem: secret("ca_pem"),
+        include_system_ca_certs_pool: section.bool("include_system_ca_certs_pool"),
+        cert_file: text("cert_file").map(PathBuf::from),
+        cert_pem: secret("cert_pem"),
+        key_file: text("key_file").map(PathBuf::from),
+        key_pem: secret("key_pem"),
+        min_version: version("min_version")?.unwrap_or_default(),
+        max_version: version("max_version")?,
+        cipher_suites: section.list_str("cipher_suites").to_vec(),
+        curve_preferences: section.list_str("curve_preferences").to_vec(),
+        reload_interval: section.duration("reload_interval"),
+    })
 }
 
 fn debug_exporter(id: &str, section: &Section, clock: &Clock) -> Made<Debug> {

@@ -82,7 +82,7 @@ impl Answer {
 }
 
 /// A server's clock or its mistake must not make us wait for ever.
-const DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const DELAY_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// The delay that a `Retry-After` asks for: seconds, or a date (RFC 9110, section 10.2.3). A date that has passed is no
 /// delay.
@@ -96,7 +96,7 @@ fn delay(value: &str, now: SystemTime) -> Option<Duration> {
 }
 
 /// A server's words are not trusted: one line, and not endless.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     let mut end = text.len().min(MESSAGE_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -1,13 +1,13 @@
 //! The keys of an `otlp_http` exporter, their defaults, their limits.
 
-use std::fmt;
 use std::time::Duration;
 
 use otlp_core::Signal;
 use otlp_core::codec::Coding;
 
 use super::url::Url;
-use crate::{ConfigError, queue, retry};
+use crate::headers::Headers;
+use crate::{ConfigError, queue, retry, tls};
 
 /// An `otlp_http` exporter.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +29,8 @@ pub struct Config {
     /// How hard. Default 0, the coding's own default; see [`otlp_core::codec::encode`]. Others than gzip, zlib, deflate
     /// and zstd have none.
     pub compression_level: i32,
+    /// For https. `insecure` means nothing here: the URL decides.
+    pub tls: tls::Config,
     /// Sent with every request. `Host` sets the request's host. Values are secret.
     pub headers: Headers,
     /// The proxy for every request. Default empty: `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, as Go reads them.
@@ -58,16 +60,6 @@ pub enum Encoding {
     Json,
 }
 
-/// Header names and values. The values do not show in its `Debug` form.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Headers(pub Vec<(String, String)>);
-
-impl fmt::Debug for Headers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.0.iter().map(|(name, _)| (name, "[REDACTED]"))).finish()
-    }
-}
-
 impl Default for Config {
     fn default() -> Config {
         Config {
@@ -79,6 +71,7 @@ impl Default for Config {
             timeout: Duration::from_secs(30),
             compression: Coding::Gzip,
             compression_level: 0,
+            tls: tls::Config::default(),
             headers: Headers::default(),
             proxy_url: String::new(),
             max_idle_conns_per_host: 0,
@@ -118,15 +111,8 @@ impl Config {
                 format!("{} has no level {}", self.compression, self.compression_level),
             ));
         }
-        for (name, value) in &self.headers.0 {
-            let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-            if name.is_empty() || !name.bytes().all(token) {
-                return Err(ConfigError::new("headers", format!("{name:?} is no header name")));
-            }
-            if value.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-                return Err(ConfigError::new("headers", format!("the value of {name} contains a line break")));
-            }
-        }
+        self.headers.check()?;
+        self.tls.check().map_err(|error| error.within("tls"))?;
         self.retry_on_failure.check().map_err(|error| error.within("retry_on_failure"))?;
         self.sending_queue.check().map_err(|error| error.within("sending_queue"))
     }

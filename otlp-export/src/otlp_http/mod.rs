@@ -10,7 +10,6 @@
 //! | `transport.rs` | the seam: send parts, read the answer                              |
 //! | `plain.rs`     | our own connections, for http                                      |
 //! | `tls.rs`       | ureq, for https                                                    |
-//! | `resolve.rs`   | names to addresses, remembered for a while                         |
 //!
 //! # What it does
 //!
@@ -44,7 +43,6 @@ mod config;
 mod plain;
 mod proxy;
 mod read;
-mod resolve;
 mod tls;
 mod transport;
 mod url;
@@ -62,13 +60,17 @@ use parking_lot::{Condvar, Mutex};
 use smallvec::SmallVec;
 
 use crate::ConfigError;
+pub use crate::headers::Headers;
+use crate::tls as client_tls;
 use answer::Answer;
-pub use config::{Config, Encoding, Headers};
+pub(crate) use answer::{DELAY_MAX, one_line};
+pub use config::{Config, Encoding};
 use plain::Plain;
 use proxy::Proxies;
 use tls::Tls;
 use transport::{Broken, Keeping, Request, Transport};
 use url::Url;
+pub(crate) use url::{base64, percent_decode};
 
 /// What receivers take at most by default (OTLP/HTTP Request).
 const REQUEST_BYTES_MAX: ByteSize = ByteSize::mib(64);
@@ -94,6 +96,7 @@ pub struct OtlpHttp {
     keeping: Keeping,
     straight: Plain,
     proxied: Option<Plain>,
+    client: Arc<client_tls::Client>,
     tls: OnceLock<Result<Tls, String>>,
     tls_proxied: OnceLock<Result<Tls, String>>,
     clock: Clock,
@@ -143,6 +146,7 @@ impl OtlpHttp {
             coding: config.compression,
             level: config.compression_level,
             timeout: Some(config.timeout).filter(|timeout| !timeout.is_zero()),
+            client: Arc::new(client_tls::Client::new(&config.tls, &[], id)?),
             straight: Plain::new(keeping.clone(), None),
             proxied: plain_proxy.map(|proxy| Plain::new(keeping.clone(), Some(proxy))),
             tls: OnceLock::new(),
@@ -167,7 +171,7 @@ impl OtlpHttp {
             }
         }
         let slot = if proxy.is_some() { &self.tls_proxied } else { &self.tls };
-        match slot.get_or_init(|| Tls::new(&self.keeping, proxy)) {
+        match slot.get_or_init(|| Tls::new(&self.client, &self.keeping, proxy)) {
             Ok(tls) => Ok(tls),
             Err(message) => Err(Failure::refused(Reason::CONNECTION, message.as_str())),
         }
@@ -293,7 +297,7 @@ impl Exporter for OtlpHttp {
     }
 
     fn health(&self) -> Health {
-        Health::ok()
+        self.client.trouble().map_or_else(Health::ok, Health::unhealthy)
     }
 }
 

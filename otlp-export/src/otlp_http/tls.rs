@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use otlp_core::{Deadline, Reason};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConnection, StreamOwned};
 use ureq::config::AutoHeaderValue;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
@@ -22,9 +21,10 @@ use ureq::unversioned::transport::{
 use ureq::{Agent, Body, Proxy, ProxyProtocol, http};
 
 use super::answer::{Answer, BODY_BYTES_MAX};
-use super::resolve::Names;
 use super::transport::{Broken, Keeping, Pending, Request, Transport};
 use super::url::Url;
+use crate::resolve::Names;
+use crate::tls::Client;
 
 /// https by ureq.
 pub(crate) struct Tls {
@@ -32,12 +32,8 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Trusts whom the system trusts.
-    pub(crate) fn new(keeping: &Keeping, proxy: Option<&Url>) -> Result<Tls, String> {
-        Tls::trusting(system_roots()?, keeping, proxy)
-    }
-
-    fn trusting(roots: RootCertStore, keeping: &Keeping, proxy: Option<&Url>) -> Result<Tls, String> {
+    /// `client` says whom it trusts and who it is, for each connection anew.
+    pub(crate) fn new(client: &Arc<Client>, keeping: &Keeping, proxy: Option<&Url>) -> Result<Tls, String> {
         let proxy = proxy.map(connect_proxy).transpose()?;
         let idle_timeout = keeping.idle_timeout.unwrap_or(Duration::from_secs(u64::from(u32::MAX)));
         let config = Agent::config_builder()
@@ -52,7 +48,7 @@ impl Tls {
             .max_idle_age(idle_timeout)
             .proxy(proxy)
             .build();
-        let tls = TlsConnector { config: Arc::new(client_config(roots)?), opened: keeping.opened.clone() };
+        let tls = TlsConnector { client: Arc::clone(client), opened: keeping.opened.clone() };
         let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(tls);
         let agent = Agent::with_parts(config, connector, OurResolver(Arc::clone(&keeping.names)));
         Ok(Tls { agent })
@@ -67,24 +63,6 @@ fn connect_proxy(url: &Url) -> Result<Proxy, String> {
         builder = builder.username(user).password(password);
     }
     builder.build().map_err(|error| format!("cannot use the proxy {url}: {error}"))
-}
-
-fn system_roots() -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    let (taken, _) = roots.add_parsable_certificates(found.certs);
-    if taken == 0 {
-        let cause = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
-        return Err(format!("the system has no certificates to check a server's against{cause}"));
-    }
-    Ok(roots)
-}
-
-fn client_config(roots: RootCertStore) -> Result<ClientConfig, String> {
-    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map(|builder| builder.with_root_certificates(roots).with_no_client_auth())
-        .map_err(|error| error.to_string())
 }
 
 impl Transport for Tls {
@@ -185,7 +163,7 @@ impl Resolver for OurResolver {
 }
 
 struct TlsConnector {
-    config: Arc<ClientConfig>,
+    client: Arc<Client>,
     opened: otlp_core::telemetry::registry::Counter,
 }
 
@@ -205,8 +183,9 @@ impl<In: UreqTransport> Connector<In> for TlsConnector {
             return Ok(Some(Either::A(transport)));
         }
         let host = details.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| ureq::Error::HostNotFound)?;
-        let mut connection = ClientConnection::new(Arc::clone(&self.config), name)?;
+        let other = |message: String| ureq::Error::Other(message.into());
+        let name = self.client.server_name(host).map_err(other)?;
+        let mut connection = ClientConnection::new(self.client.current().map_err(other)?, name)?;
         let mut adapter = TransportAdapter::new(transport.boxed(), Arc::clone(&details.current_time));
         adapter.set_timeout(details.timeout);
         connection.complete_io(&mut adapter)?;
@@ -279,10 +258,10 @@ mod tests {
     }
 
     fn tls(trusted: bool) -> Tls {
-        let mut roots = RootCertStore::empty();
-        if trusted {
-            roots.add(certificate()).unwrap();
-        }
+        let own = rcgen::generate_simple_self_signed(["elsewhere".to_owned()]).unwrap().cert.pem();
+        let ca = if trusted { std::str::from_utf8(CERTIFICATE).unwrap().to_owned() } else { own };
+        let config = crate::tls::Config { ca_pem: Some(ca), ..Default::default() };
+        let client = Arc::new(Client::new(&config, &[], "otlp_http").unwrap());
         let keeping = Keeping {
             idle_max: 2,
             idle_timeout: None,
@@ -290,7 +269,7 @@ mod tests {
             reused: Counter::default(),
             names: Arc::default(),
         };
-        Tls::trusting(roots, &keeping, None).unwrap()
+        Tls::new(&client, &keeping, None).unwrap()
     }
 
     /// Says of each request over which connection it came, and with what body; answers the ones it is told to.

@@ -95,7 +95,7 @@ pub(crate) struct Keeping {
     pub(crate) idle_timeout: Option<std::time::Duration>,
     pub(crate) opened: Counter,
     pub(crate) reused: Counter,
-    pub(crate) names: Arc<super::resolve::Names>,
+    pub(crate) names: Arc<crate::resolve::Names>,
 }
 
 /// `parts` from byte `skip` on, for a vectored write.

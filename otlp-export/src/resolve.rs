@@ -1,7 +1,8 @@
 //! Names to addresses, remembered for a while.
 //!
 //! The system's resolver blocks and has no deadline, so it is asked as seldom as can be: not for addresses, and once for
-//! a name in [`KEPT`]. Where it fails, what it said before is used again.
+//! a name in [`KEPT`], or after a connection to one of the addresses failed. Where it fails, what it said before is used
+//! again.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,6 +15,9 @@ use parking_lot::Mutex;
 /// address is followed soon.
 const KEPT: Duration = Duration::from_secs(30);
 
+/// How long an answer is used at least: connections that fail one after the other ask once.
+const KEPT_MIN: Duration = Duration::from_secs(1);
+
 /// Names seen at most; a configuration has a handful, redirects may add some.
 const NAMES_MAX: usize = 256;
 
@@ -21,7 +25,7 @@ const NAMES_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Names(Mutex<HashMap<(String, u16), Known>>);
 
-/// Since when, and what.
+/// Until when, and what.
 type Known = (Instant, Vec<SocketAddr>);
 
 impl Names {
@@ -31,8 +35,8 @@ impl Names {
         }
         let key = (host.to_owned(), port);
         let known = self.0.lock().get(&key).cloned();
-        if let Some((at, addresses)) = &known
-            && at.elapsed() < KEPT
+        if let Some((until, addresses)) = &known
+            && Instant::now() < *until
         {
             return Ok(addresses.clone());
         }
@@ -42,7 +46,7 @@ impl Names {
                 if names.len() >= NAMES_MAX {
                     names.clear();
                 }
-                names.insert(key, (Instant::now(), addresses.clone()));
+                names.insert(key, (Instant::now() + KEPT, addresses.clone()));
                 Ok(addresses)
             }
             failed => match known {
@@ -50,5 +54,19 @@ impl Names {
                 None => Err(failed.err().unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such host"))),
             },
         }
+    }
+
+    /// Says that what is known of a name led nowhere: it may be old.
+    pub(crate) fn expire(&self, host: &str, port: u16) {
+        if let Some((until, _)) = self.0.lock().get_mut(&(host.to_owned(), port)) {
+            // Of an answer this young it is not the age.
+            *until = (*until).min(Instant::now() + KEPT_MIN);
+        }
+    }
+
+    /// As if the resolver had said so.
+    #[cfg(test)]
+    pub(crate) fn remember(&self, host: &str, port: u16, addresses: Vec<SocketAddr>) {
+        self.0.lock().insert((host.to_owned(), port), (Instant::now() + KEPT, addresses));
     }
 }
