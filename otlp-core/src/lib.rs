@@ -25,6 +25,7 @@ pub mod clock;
 pub mod codec;
 pub mod component;
 pub mod flow;
+pub mod json;
 pub mod outcome;
 pub mod shutdown;
 pub mod signal;
