@@ -11,6 +11,7 @@
 //! | `connector.rs`   | a destination that is the next pipeline                                        |
 //! | `otlp_http/`     | OTLP over HTTP/1.1                                                             |
 //! | `debug/`         | telemetry in words, for a person                                               |
+//! | `file/`          | telemetry into a file, to be read back                                         |
 //!
 //! # In scope
 //!
@@ -35,6 +36,7 @@ mod delivery;
 pub mod destination;
 mod error;
 pub mod fanout;
+pub mod file;
 pub mod otlp_http;
 pub mod queue;
 pub mod retry;
