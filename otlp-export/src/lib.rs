@@ -16,6 +16,7 @@
 //! | `headers.rs`     | headers that a configuration adds                                              |
 //! | `resolve.rs`     | names to addresses, remembered for a while                                     |
 //! | `debug/`         | telemetry in words, for a person                                               |
+//! | `file/`          | telemetry into a file, to be read back                                         |
 //!
 //! # In scope
 //!
@@ -41,6 +42,7 @@ mod delivery;
 pub mod destination;
 mod error;
 pub mod fanout;
+pub mod file;
 mod headers;
 pub mod otlp_grpc;
 pub mod otlp_http;
