@@ -103,10 +103,10 @@ fn a_bad_configuration_stops_the_start_and_every_error_names_its_place() {
 
 #[test]
 fn what_is_not_built_yet_is_named_and_stops_the_start() {
-    let configuration = config("", "otlp_grpc: {endpoint: 'localhost:4317'}", "", "otlp_grpc");
+    let configuration = config("", "otlp_http: {endpoint: 'http://localhost:4318', cookies: {}}", "", "otlp_http");
     let stopped = Program::spawn(&configuration, &[]).wait();
     assert_eq!(stopped.code, Some(2), "{}", stopped.log);
-    assert!(stopped.log.contains("otlp_grpc") && stopped.log.contains("not built"), "{}", stopped.log);
+    assert!(stopped.log.contains("cookies") && stopped.log.contains("not built"), "{}", stopped.log);
 }
 
 #[test]
