@@ -186,3 +186,26 @@ service:
     assert_eq!(program.stop().code, Some(0));
     assert_eq!(one.times().keys().collect::<HashSet<_>>(), two.times().keys().collect::<HashSet<_>>());
 }
+
+#[test]
+fn grpc_carries_telemetry_between_two_of_us() {
+    let backend = Backend::healthy();
+    let gateway =
+        config("", &format!("otlp_http: {{endpoint: '{}', compression: zstd}}", backend.url()), "", "otlp_http")
+            .replace("protocols: {http:", "protocols: {grpc:");
+    let mut gateway = Program::start(&gateway);
+    let endpoint = gateway.grpc_address();
+    let exporter =
+        format!("otlp: {{endpoint: '{endpoint}', tls: {{insecure: true}}, sending_queue: {{wait_for_result: true}}}}");
+    let mut agent = Program::start(&config("", &exporter, "", "otlp"));
+    let mut sender = Sender::connect(agent.address());
+    for request in 0..30 {
+        assert_eq!(sender.traces(&traces(request * 3, 3)).unwrap().status, 200);
+    }
+    let agent = agent.stop();
+    assert_eq!((agent.code, agent.books.get("traces -> otlp", "exported")), (Some(0), 90), "{}", agent.log);
+    let gateway = gateway.stop();
+    assert_eq!((gateway.code, gateway.books.get("traces -> otlp_http", "exported")), (Some(0), 90), "{}", gateway.log);
+    // The test's backend knows no zstd: it counts requests, and the books count spans.
+    assert_eq!(backend.requests(), 30);
+}

@@ -111,6 +111,11 @@ impl Program {
         address_in(&self.wait_for("Starting HTTP server"))
     }
 
+    /// Where its OTLP/gRPC receiver listens.
+    pub(crate) fn grpc_address(&mut self) -> SocketAddr {
+        address_in(&self.wait_for("Starting GRPC server"))
+    }
+
     /// Where it serves the metrics.
     pub(crate) fn metrics_address(&mut self) -> SocketAddr {
         address_in(&self.wait_for("Serving metrics"))
