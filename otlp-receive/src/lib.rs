@@ -8,6 +8,7 @@
 //! | `metrics.rs`   | what a receiver tells about itself                                               |
 //! | `driver/`      | the threads: waiting, accepting, reading, writing, timers, the inbox             |
 //! | `http/`        | OTLP/HTTP: framing, sessions, answers; no sockets                                |
+//! | `otlp_json_file/` | files of OTLP/JSON, read back line by line; no sockets                        |
 //!
 //! # In scope
 //!
@@ -25,6 +26,7 @@ mod admission;
 mod driver;
 pub mod http;
 mod metrics;
+pub mod otlp_json_file;
 mod receiver;
 mod request;
 
