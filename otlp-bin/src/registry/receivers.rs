@@ -1,8 +1,11 @@
 //! Receivers by name.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use otlp_core::component::Receiver;
 use otlp_core::{AckMode, ByteSize};
 use otlp_receive::http::{Config, Cors, Transport};
+use otlp_receive::otlp_json_file::{self, OtlpJsonFile, StartAt};
 use otlp_receive::{Env, OtlpReceiver};
 
 use super::{Environment, Made, not_built, rate_limit};
@@ -16,6 +19,7 @@ pub(super) fn receiver(
 ) -> Made<Box<dyn Receiver>> {
     let make = match component.component.name {
         "otlp" => otlp,
+        "otlp_json_file" => otlp_json_file,
         other => return Err(not_built(&component.section, "", &format!("the receiver {other}"))),
     };
     make(component, modes, environment)
@@ -83,6 +87,39 @@ fn otlp(component: &ConfiguredComponent, modes: [AckMode; 3], environment: &Envi
         healthy: environment.healthy.clone(),
     };
     Ok(Box::new(OtlpReceiver::new(component.id.to_string(), config, env)))
+}
+
+fn otlp_json_file(
+    component: &ConfiguredComponent,
+    ack_mode: [AckMode; 3],
+    environment: &Environment,
+) -> Made<Box<dyn Receiver>> {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let section = &component.section;
+    if section.id("storage").is_some() {
+        return Err(not_built(section, "storage", "storage of otlp_json_file"));
+    }
+    if section.bool("delete_after_read") {
+        return Err(not_built(section, "delete_after_read", "delete_after_read"));
+    }
+    let config = otlp_json_file::Config {
+        include: section.list_str("include").to_vec(),
+        exclude: section.list_str("exclude").to_vec(),
+        start_at: if section.str("start_at") == "beginning" { StartAt::Beginning } else { StartAt::End },
+        poll_interval: section.duration("poll_interval"),
+        replay_file: section.bool("replay_file"),
+        line_bytes_max: ByteSize(section.bytes("max_log_size")),
+        open_files_max: section.usize("max_concurrent_files"),
+    };
+    config.check().map_err(|invalid| section.error_at(invalid.key, invalid.message))?;
+    let env = otlp_json_file::Env {
+        budget: environment.budget.clone(),
+        registry: environment.registry.clone(),
+        number: NUMBER.fetch_add(1, Ordering::Relaxed),
+        thread_options: environment.threads.options,
+        ack_mode,
+    };
+    Ok(Box::new(OtlpJsonFile::new(component.id.to_string(), config, env)))
 }
 
 fn transport(http: &Section) -> Made<Transport> {

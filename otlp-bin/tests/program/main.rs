@@ -6,12 +6,14 @@
 //! | `delivery.rs`  | what goes in comes out, once, to each destination; the books balance |
 //! | `shutdown.rs`  | a stop loses nothing that can be delivered, and ends in time         |
 //! | `refusal.rs`   | full means "try again later"; bad input gets a clear answer          |
+//! | `replay.rs`    | what was recorded in a file comes back, once                         |
 //! | `admin.rs`     | health, metrics, command line, exit codes, secrets                   |
 //! | `tidy.rs`      | the structure that ARCHITECTURE.md promises                          |
 
 mod admin;
 mod delivery;
 mod refusal;
+mod replay;
 mod shutdown;
 mod support;
 mod tidy;
