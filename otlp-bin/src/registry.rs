@@ -133,15 +133,19 @@ pub fn build(tree: &Resolved, environment: &Environment) -> Result<ServiceBuilde
     let mut exporters: HashMap<(&Id, Signal), bool> = HashMap::new();
     // All destinations number their threads together.
     let threads = Threads::new(environment.threads.options, environment.threads.idle);
+    // All signals of a file exporter write to one file.
+    let mut files = exporters::Files::new();
     for pipeline in &tree.pipelines {
         for id in &pipeline.exporters {
             let Some(exporter) = tree.component(Role::Exporter, id) else { continue };
             if exporters.insert((id, pipeline.signal), true).is_some() {
                 continue;
             }
-            keep(exporters::destination(exporter, pipeline.signal, environment, &threads).map(|destination| {
-                service.destinations.insert((id.to_string(), pipeline.signal), destination);
-            }));
+            keep(exporters::destination(exporter, pipeline.signal, environment, &threads, &mut files).map(
+                |destination| {
+                    service.destinations.insert((id.to_string(), pipeline.signal), destination);
+                },
+            ));
         }
     }
 
@@ -198,6 +202,8 @@ fn ack_mode(tree: &Resolved, receiver: &Id, signal: Signal) -> AckMode {
         {
             for exporter in &pipeline.exporters {
                 match tree.component(Role::Exporter, exporter) {
+                    // Its table has no queue.
+                    Some(exporter) if exporter.component.name == "file" => {}
                     Some(exporter) => match exporter.section.sub("sending_queue") {
                         Some(queue) if !queue.bool("wait_for_result") => return AckMode::Queued,
                         Some(_) | None => {}

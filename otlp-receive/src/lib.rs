@@ -13,6 +13,7 @@
 //! | `driver/`      | the threads: waiting, accepting, reading, writing, timers, the inbox             |
 //! | `http/`        | OTLP/HTTP: framing, sessions, answers; no sockets                                |
 //! | `grpc/`        | OTLP/gRPC: framing, sessions, answers; no sockets                                |
+//! | `otlp_json_file/` | files of OTLP/JSON, read back line by line; no sockets                        |
 //!
 //! # In scope
 //!
@@ -34,6 +35,7 @@ pub mod http;
 mod intake;
 mod listen;
 mod metrics;
+pub mod otlp_json_file;
 mod receiver;
 mod request;
 pub mod tls;

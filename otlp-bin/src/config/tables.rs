@@ -24,6 +24,14 @@ pub static COMPONENTS: &[Component] = &[
         check_used: None,
     },
     Component {
+        role: Role::Receiver,
+        name: "otlp_json_file",
+        aliases: &["otlpjsonfile"],
+        block: &OTLP_JSON_FILE,
+        signals: &all("alpha"),
+        check_used: None,
+    },
+    Component {
         role: Role::Processor,
         name: "memory_limiter",
         aliases: &[],
@@ -147,6 +155,19 @@ static OTLP_RECEIVER_HTTP: Block = Block {
         HTTP_SERVER,
     ])
 };
+
+static OTLP_JSON_FILE: Block = block(&[&[
+    zero("include", Kind::Strings),
+    zero("exclude", Kind::Strings),
+    field("start_at", Kind::Choice(&["beginning", "end"]), Default::Text("end")),
+    field("poll_interval", Kind::Duration, Default::Text("200ms")),
+    zero("replay_file", Kind::Bool),
+    // In bytes. The Collector's default is 1 MiB, beyond which it cuts a line into pieces that nobody can read.
+    field("max_log_size", Kind::Uint, Default::Int(64 << 20)),
+    field("max_concurrent_files", Kind::Uint32, Default::Int(512)),
+    zero("storage", Kind::Id),
+    zero("delete_after_read", Kind::Bool),
+]]);
 
 static MEMORY_LIMITER: Block = Block {
     removed: &[("ballast_size_mib", "remove it: there is no ballast")],

@@ -1,5 +1,6 @@
 //! Exporters by name, each as a destination with its queue, retry schedule and account.
 
+use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use otlp_core::component::Exporter;
 use otlp_core::flow::WhenFull;
 use otlp_core::{Clock, Signal};
 use otlp_export::debug::{self, Debug, Output, Verbosity};
+use otlp_export::file::{self, FileExporter, Format, Rotation};
 use otlp_export::otlp_grpc::{self, Balancer, Keepalive, OtlpGrpc};
 use otlp_export::otlp_http::{self, Encoding, Headers, OtlpHttp};
 use otlp_export::queue::{self, Sizer};
@@ -20,12 +22,16 @@ use super::receivers::revealed;
 use super::{Environment, Made, not_built, rate_limit, when_full};
 use crate::config::{ConfiguredComponent, Section};
 
+/// The open file exporters by id.
+pub(super) type Files = HashMap<String, FileExporter>;
+
 /// Makes the destination of one signal.
 pub(super) fn destination(
     component: &ConfiguredComponent,
     signal: Signal,
     environment: &Environment,
     threads: &Threads,
+    files: &mut Files,
 ) -> Made<Arc<Destination>> {
     let section = &component.section;
     let id = component.id.to_string();
@@ -46,10 +52,16 @@ pub(super) fn destination(
             (Arc::new(exporter), retry, Some(section.duration("timeout")))
         }
         "debug" => (Arc::new(debug_exporter(&id, section, &environment.clock)?), retry::Config::disabled(), None),
+        "file" => (Arc::new(file_exporter(&id, section, environment, files)?), retry::Config::disabled(), None),
         other => return Err(not_built(section, "", &format!("the exporter {other}"))),
     };
-    let queue =
-        section.sub("sending_queue").map_or_else(|| Ok(queue::Config::disabled()), |queue| sending_queue(&queue))?;
+    let queue = match component.component.name {
+        // Its table has no queue: whoever sends waits for the write.
+        "file" => queue::Config::disabled(),
+        _ => {
+            section.sub("sending_queue").map_or_else(|| Ok(queue::Config::disabled()), |queue| sending_queue(&queue))?
+        }
+    };
     Ok(Destination::new(Settings {
         queue,
         retry,
@@ -191,6 +203,45 @@ fn debug_exporter(id: &str, section: &Section, clock: &Clock) -> Made<Debug> {
     config.check().map_err(|error| section.error_at(&error.key, error.message))?;
     let output = if config.use_internal_logger { Output::Logger } else { writer(section, &config.output_paths)? };
     Ok(Debug::new(id, &config, output, clock.clone()))
+}
+
+/// A share in the file of that exporter, which the first of its signals opens.
+fn file_exporter(id: &str, section: &Section, environment: &Environment, files: &mut Files) -> Made<FileExporter> {
+    if let Some(open) = files.get(id) {
+        return Ok(open.share());
+    }
+    if section.id("encoding").is_some() {
+        return Err(not_built(section, "encoding", "encoding of file"));
+    }
+    if section.sub("group_by").is_some_and(|group| group.bool("enabled")) {
+        return Err(not_built(section, "group_by", "group_by of file"));
+    }
+    let rotation = section.sub("rotation");
+    if let Some(rotation) = rotation.as_ref().filter(|rotation| rotation.bool("localtime")) {
+        return Err(not_built(rotation, "localtime", "localtime of rotation"));
+    }
+    let config = file::Config {
+        format: if section.str("format") == "proto" { Format::Proto } else { Format::Json },
+        append: section.bool("append"),
+        compression: Coding::from_config(section.str("compression")).unwrap_or(Coding::Identity),
+        compression_level: section
+            .sub("compression_params")
+            .map_or(0, |params| i32::try_from(params.i64("level")).unwrap_or(i32::MAX)),
+        flush_interval: section.duration("flush_interval"),
+        rotation: rotation.map(|rotation| Rotation {
+            max_megabytes: rotation.u64("max_megabytes"),
+            max_days: rotation.u64("max_days"),
+            max_backups: rotation.usize("max_backups"),
+        }),
+        create_directory: section.bool("create_directory"),
+        directory_permissions: u32::from_str_radix(section.str("directory_permissions"), 8).unwrap_or(0o755),
+        ..file::Config::new(section.str("path"))
+    };
+    let exporter = FileExporter::new(id, &config, environment.clock.clone(), &environment.registry)
+        .map_err(|error| section.error_at(&error.key, error.message))?;
+    let share = exporter.share();
+    files.insert(id.to_owned(), exporter);
+    Ok(share)
 }
 
 fn writer(section: &Section, paths: &[String]) -> Made<Output> {

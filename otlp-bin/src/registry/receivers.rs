@@ -1,9 +1,12 @@
 //! Receivers by name.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use otlp_core::component::Receiver;
 use otlp_core::{AckMode, ByteSize};
 use otlp_receive::grpc::{self, EnforcementPolicy, Keepalive, ServerParameters};
 use otlp_receive::http::{self, Cors};
+use otlp_receive::otlp_json_file::{self, OtlpJsonFile, StartAt};
 use otlp_receive::{Config, Env, OtlpReceiver, Transport, tls};
 
 use super::{Environment, Made, not_built, rate_limit};
@@ -17,6 +20,7 @@ pub(super) fn receiver(
 ) -> Made<Box<dyn Receiver>> {
     let make = match component.component.name {
         "otlp" => otlp,
+        "otlp_json_file" => otlp_json_file,
         other => return Err(not_built(&component.section, "", &format!("the receiver {other}"))),
     };
     make(component, modes, environment)
@@ -142,6 +146,39 @@ fn server_tls(tls: &Section) -> Made<tls::Config> {
         curve_preferences: tls.list_str("curve_preferences").to_vec(),
         reload_interval: tls.duration("reload_interval"),
     })
+}
+
+fn otlp_json_file(
+    component: &ConfiguredComponent,
+    ack_mode: [AckMode; 3],
+    environment: &Environment,
+) -> Made<Box<dyn Receiver>> {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let section = &component.section;
+    if section.id("storage").is_some() {
+        return Err(not_built(section, "storage", "storage of otlp_json_file"));
+    }
+    if section.bool("delete_after_read") {
+        return Err(not_built(section, "delete_after_read", "delete_after_read"));
+    }
+    let config = otlp_json_file::Config {
+        include: section.list_str("include").to_vec(),
+        exclude: section.list_str("exclude").to_vec(),
+        start_at: if section.str("start_at") == "beginning" { StartAt::Beginning } else { StartAt::End },
+        poll_interval: section.duration("poll_interval"),
+        replay_file: section.bool("replay_file"),
+        line_bytes_max: ByteSize(section.bytes("max_log_size")),
+        open_files_max: section.usize("max_concurrent_files"),
+    };
+    config.check().map_err(|invalid| section.error_at(invalid.key, invalid.message))?;
+    let env = otlp_json_file::Env {
+        budget: environment.budget.clone(),
+        registry: environment.registry.clone(),
+        number: NUMBER.fetch_add(1, Ordering::Relaxed),
+        thread_options: environment.threads.options,
+        ack_mode,
+    };
+    Ok(Box::new(OtlpJsonFile::new(component.id.to_string(), config, env)))
 }
 
 fn transport(protocol: &Section) -> Made<Transport> {

@@ -1,0 +1,212 @@
+//! The receiver on real files, against an outlet that answers as told.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use otlp_core::component::{HealthState, Receiver};
+use otlp_core::flow::MemoryBudget;
+use otlp_core::telemetry::Registry;
+use otlp_core::testing::sinks::{Answer, CollectingOutlet};
+use otlp_core::testing::{generate, verify};
+use otlp_core::thread::ThreadOptions;
+use otlp_core::{AckMode, ByteSize, Deadline, Failure, ItemCount, Outcome, Reason, Signal, json};
+
+use super::{Config, Env, OtlpJsonFile, StartAt};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Folder {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("otlp-json-file-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn append(&self, name: &str, bytes: &[u8]) {
+        OpenOptions::new().create(true).append(true).open(self.0.join(name)).unwrap().write_all(bytes).unwrap();
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            include: vec![format!("{}/*.json*", self.0.display())],
+            start_at: StartAt::Beginning,
+            poll_interval: Duration::from_millis(1),
+            ..Config::default()
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn make(config: Config) -> OtlpJsonFile {
+    let env = Env {
+        budget: MemoryBudget::new(ByteSize::mib(16)),
+        registry: Registry::new(),
+        number: 0,
+        thread_options: ThreadOptions::default(),
+        ack_mode: [AckMode::Exported; 3],
+    };
+    OtlpJsonFile::new("otlp_json_file", config, env)
+}
+
+fn start(config: Config, outlet: &CollectingOutlet) -> OtlpJsonFile {
+    let mut receiver = make(config);
+    receiver.start(outlet.outlets()).unwrap();
+    receiver
+}
+
+fn line(signal: Signal, items: u64, mark: u64) -> Vec<u8> {
+    let mut line = Vec::new();
+    json::encode(signal, &verify::request(signal, items, mark), &mut line);
+    line.push(b'\n');
+    line
+}
+
+/// The items of each request that was taken, in order, once there are so many items.
+fn taken(outlet: &CollectingOutlet, items: u64) -> Vec<u64> {
+    assert!(outlet.wait_for_items(ItemCount(items), PATIENCE), "{items} items, of which {} came", outlet.items());
+    outlet.taken().iter().map(|seen| seen.items.get()).collect()
+}
+
+#[test]
+fn it_starts_and_stops_as_the_contract_says() {
+    let folder = Folder::new();
+    let outlet = CollectingOutlet::new();
+    let mut receiver = make(folder.config());
+    assert_eq!(receiver.health().state, HealthState::Starting);
+    receiver.shutdown(Deadline::NEVER);
+    assert!(receiver.start(outlet.outlets()).is_err());
+    let mut receiver = start(folder.config(), &outlet);
+    assert_eq!(receiver.health().state, HealthState::Ok);
+    outlet.answer_from_now(Answer::Hold);
+    folder.append("a.json", &line(Signal::Logs, 1, 1));
+    assert!(outlet.wait_for_held(1, PATIENCE));
+    receiver.shutdown(Deadline::NEVER);
+    receiver.shutdown(Deadline::NEVER);
+    assert_eq!(receiver.health().state, HealthState::Stopped);
+    let calls = outlet.calls();
+    folder.append("a.json", &line(Signal::Logs, 1, 1));
+    outlet.settle_held(&Outcome::Failed(Failure::refused(Reason::UNAVAILABLE, "down")));
+    drop(receiver);
+    assert_eq!(outlet.calls(), calls);
+    let error = make(Config { include: vec![], ..folder.config() }).start(outlet.outlets()).unwrap_err();
+    assert!(error.message.contains("otlp_json_file.include"), "{error}");
+}
+
+#[test]
+fn every_signal_is_read_back_value_by_value() {
+    let folder = Folder::new();
+    let mut expected = Vec::new();
+    for (seed, signal) in (0..30).zip(Signal::ALL.into_iter().cycle()) {
+        let body = generate::request(signal, seed, 20);
+        let mut line = Vec::new();
+        json::encode(signal, &body, &mut line);
+        line.push(b'\n');
+        folder.append("a.json", &line);
+        expected.push((signal, body));
+    }
+    let outlet = CollectingOutlet::new();
+    let _receiver = start(folder.config(), &outlet);
+    taken(&outlet, 600);
+    let found: Vec<_> = outlet.taken().into_iter().map(|seen| (seen.signal, seen.body)).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn bad_lines_are_passed_over_and_a_torn_one_waits_for_its_rest() {
+    let folder = Folder::new();
+    let outlet = CollectingOutlet::new();
+    folder.append("a.json", b"\nnonsense\n{}\n{\"resourceLogs\":7}\n");
+    folder.append("a.json", &line(Signal::Logs, 1, 1));
+    folder.append("a.json", &[b"{\"long\":\"", &[b'x'; 300_000][..], b"\"}\n"].concat());
+    let two = line(Signal::Logs, 2, 2);
+    folder.append("a.json", &two[..20]);
+    let _receiver = start(Config { line_bytes_max: ByteSize(200_000), ..folder.config() }, &outlet);
+    assert_eq!(taken(&outlet, 1), [1]);
+    folder.append("a.json", &two[20..two.len() - 1]);
+    assert_eq!(taken(&outlet, 3), [1, 2], "whole, if without a line end");
+    folder.append("a.json", b"\n");
+    folder.append("a.json", &line(Signal::Logs, 3, 3));
+    assert_eq!(taken(&outlet, 6), [1, 2, 3]);
+}
+
+#[test]
+fn files_are_followed_when_they_grow_move_and_begin_anew() {
+    let folder = Folder::new();
+    folder.append("a.json", &line(Signal::Logs, 1, 1));
+    let outlet = CollectingOutlet::new();
+    let _receiver = start(folder.config(), &outlet);
+    taken(&outlet, 1);
+    fs::rename(folder.0.join("a.json"), folder.0.join("b.json")).unwrap();
+    folder.append("b.json", &line(Signal::Logs, 2, 2));
+    taken(&outlet, 3);
+    folder.append("a.json", &line(Signal::Logs, 3, 3));
+    taken(&outlet, 6);
+    fs::write(folder.0.join("b.json"), line(Signal::Logs, 4, 4)).unwrap();
+    assert_eq!(taken(&outlet, 10), [1, 2, 3, 4]);
+}
+
+#[test]
+fn start_at_end_reads_only_what_comes_and_new_files_whole() {
+    let folder = Folder::new();
+    folder.append("a.json", &line(Signal::Logs, 1, 1));
+    folder.append("a.json", b"{\"torn");
+    let outlet = CollectingOutlet::new();
+    let _receiver = start(Config { start_at: StartAt::End, ..folder.config() }, &outlet);
+    // Only after the first look: a file that was there is begun at its end.
+    let end = Instant::now() + PATIENCE;
+    let mut marks = 0;
+    while outlet.items() == ItemCount::ZERO {
+        assert!(Instant::now() < end);
+        folder.append(&format!("b{marks}.json"), &line(Signal::Logs, 2, 2));
+        marks += 1;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    folder.append("a.json", b" ends here\n");
+    folder.append("a.json", &line(Signal::Logs, 7, 7));
+    while !outlet.taken().iter().any(|seen| seen.items == ItemCount(7)) {
+        assert!(Instant::now() < end);
+        std::thread::yield_now();
+    }
+    assert!(outlet.taken().iter().all(|seen| seen.items != ItemCount(1)));
+}
+
+#[test]
+fn what_is_refused_or_fails_for_now_is_offered_until_it_is_taken() {
+    let folder = Folder::new();
+    for items in 1..=5 {
+        folder.append("a.json", &line(Signal::Traces, items, items));
+    }
+    let down = Failure::refused(Reason::UNAVAILABLE, "down");
+    let script = [
+        Answer::Refuse(Failure::refused(Reason::QUEUE_FULL, "full")),
+        Answer::Full,
+        Answer::Settle(Outcome::Delivered),
+        Answer::Refuse(down),
+    ];
+    let outlet = CollectingOutlet::answering(script, Answer::Settle(Outcome::Delivered));
+    let _receiver = start(folder.config(), &outlet);
+    assert_eq!(taken(&outlet, 15), [1, 2, 3, 4, 5]);
+    assert_eq!(outlet.calls(), 8);
+}
+
+#[test]
+fn a_replay_begins_again_and_again() {
+    let folder = Folder::new();
+    folder.append("a.json", &line(Signal::Logs, 1, 1));
+    folder.append("a.json", &line(Signal::Logs, 2, 2));
+    let outlet = CollectingOutlet::new();
+    let _receiver = start(Config { replay_file: true, ..folder.config() }, &outlet);
+    assert_eq!(taken(&outlet, 9)[..6], [1, 2, 1, 2, 1, 2]);
+}
