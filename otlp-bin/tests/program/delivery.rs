@@ -209,3 +209,29 @@ fn grpc_carries_telemetry_between_two_of_us() {
     // The test's backend knows no zstd: it counts requests, and the books count spans.
     assert_eq!(backend.requests(), 30);
 }
+
+#[test]
+fn json_carries_telemetry_between_two_of_us() {
+    for compression in ["none", "gzip"] {
+        let backend = Backend::healthy();
+        let exporter = format!("otlp_http: {{endpoint: '{}'}}", backend.url());
+        let mut gateway = Program::start(&config("", &exporter, "", "otlp_http"));
+        let exporter = format!(
+            "otlp_http: {{endpoint: 'http://{}', encoding: json, compression: {compression}, sending_queue: {{wait_for_result: true}}}}",
+            gateway.address()
+        );
+        let mut agent = Program::start(&config("batch: {timeout: 20ms}", &exporter, "batch", "otlp_http"));
+        let mut sender = Sender::connect(agent.address());
+        for request in 0..10 {
+            assert_eq!(sender.traces(&traces(request * 3, 3)).unwrap().status, 200);
+        }
+        assert_eq!(agent.stop().code, Some(0));
+        assert_eq!(gateway.stop().code, Some(0));
+        assert_eq!((backend.spans(), backend.times().len()), (30, 30));
+        let sent: Vec<_> = (0..10).map(|request| traces(request * 3, 3)).collect();
+        let bodies = backend.bodies();
+        let decoded = bodies.iter().map(|body| ExportTraceServiceRequest::decode(&body[..]).unwrap());
+        let found: Vec<_> = decoded.flat_map(|request| request.resource_spans).collect();
+        assert!(sent.iter().all(|request| found.contains(&request.resource_spans[0])), "every value is as it was sent");
+    }
+}

@@ -2,8 +2,19 @@
 
 use std::time::{Duration, SystemTime};
 
+use otlp_core::json;
 use otlp_core::status::{Status, decode_response};
-use otlp_core::{Code, Failure, Outcome, Reason};
+use otlp_core::{Code, Failure, Outcome, Reason, Signal};
+
+use super::config::Encoding;
+
+/// What an answer answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent<'a> {
+    pub(crate) url: &'a str,
+    pub(crate) signal: Signal,
+    pub(crate) encoding: Encoding,
+}
 
 /// An answer, its body cut off at [`BODY_BYTES_MAX`].
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,30 +35,37 @@ pub(crate) const BODY_BYTES_MAX: usize = 64 << 10;
 const MESSAGE_BYTES_MAX: usize = 1024;
 
 impl Answer {
-    /// The outcome for the request that was sent to `url`, at the time `now`.
+    /// The outcome for the request that was sent, at the time `now`.
     ///
     /// OTLP/HTTP Response: full and partial success, failures, retryable response codes, throttling.
-    pub(crate) fn outcome(&self, url: &str, now: SystemTime) -> Outcome {
+    pub(crate) fn outcome(&self, sent: Sent<'_>, now: SystemTime) -> Outcome {
         match self.status {
-            200..=299 => self.success(url),
-            _ => self.failure(url, now).into(),
+            200..=299 => self.success(sent),
+            _ => self.failure(sent.url, now).into(),
         }
     }
 
-    fn is_protobuf(&self) -> bool {
+    /// How the body is written, where its Content-Type says so.
+    fn encoding(&self) -> Option<Encoding> {
         let media_type = self.content_type.as_deref().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-        media_type.eq_ignore_ascii_case("application/x-protobuf")
+        [Encoding::Proto, Encoding::Json]
+            .into_iter()
+            .find(|encoding| media_type.eq_ignore_ascii_case(encoding.media_type()))
     }
 
-    fn success(&self, url: &str) -> Outcome {
+    fn success(&self, sent: Sent<'_>) -> Outcome {
         // A body of another type is somebody's own idea of OK (RH-11).
-        if self.body.is_empty() || !self.is_protobuf() {
+        if self.body.is_empty() || self.encoding() != Some(sent.encoding) {
             return Outcome::Delivered;
         }
-        match decode_response(&self.body) {
-            Ok(partial) if !self.truncated => partial.into(),
+        let partial = match sent.encoding {
+            Encoding::Proto => decode_response(&self.body).ok(),
+            Encoding::Json => json::decode_response(sent.signal, &self.body).ok(),
+        };
+        match partial {
+            Some(partial) if !self.truncated => partial.into(),
             _ => {
-                let message = format!("cannot read the answer to the request to {url}: status {}", self.status);
+                let message = format!("cannot read the answer to the request to {}: status {}", sent.url, self.status);
                 Failure::rejected(Code::Unknown, Reason::BAD_ANSWER, message).into()
             }
         }
@@ -55,7 +73,11 @@ impl Answer {
 
     fn failure(&self, url: &str, now: SystemTime) -> Failure {
         let status = self.status;
-        let said = if self.is_protobuf() { Status::decode(&self.body).ok() } else { None };
+        let said = match self.encoding() {
+            Some(Encoding::Proto) => Status::decode(&self.body).ok(),
+            Some(Encoding::Json) => Status::from_json(&self.body).ok(),
+            None => None,
+        };
         let mut message = format!("error exporting items, request to {url} responded with HTTP Status Code {status}");
         if let Some(said) = said.as_ref().filter(|said| !said.message.is_empty()) {
             message.push_str(", Message=");
@@ -119,7 +141,8 @@ mod tests {
     }
 
     fn outcome(answer: &Answer) -> Outcome {
-        answer.outcome("http://h/v1/traces", SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600))
+        let sent = Sent { url: "http://h/v1/traces", signal: Signal::Traces, encoding: Encoding::Proto };
+        answer.outcome(sent, SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600))
     }
 
     fn failure(answer: &Answer) -> Failure {
@@ -127,6 +150,22 @@ mod tests {
             Outcome::Failed(failure) => failure,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn answers_in_json_are_read_where_json_was_sent() {
+        const JSON: Option<&str> = Some("application/json; charset=utf-8");
+        let sent = |encoding| Sent { url: "http://h/v1/logs", signal: Signal::Logs, encoding };
+        let some = br#"{"partialSuccess":{"rejectedLogRecords":"3","errorMessage":"bad"}}"#;
+        let partial = Outcome::Partial { rejected: ItemCount(3), message: "bad".into() };
+        let outcome = |body: &[u8], encoding| answer(200, JSON, body).outcome(sent(encoding), SystemTime::UNIX_EPOCH);
+        assert_eq!(outcome(some, Encoding::Json), partial);
+        assert_eq!(outcome(b"{}", Encoding::Json), Outcome::Delivered);
+        assert!(!outcome(b"nonsense", Encoding::Json).is_delivered());
+        assert_eq!(outcome(b"nonsense", Encoding::Proto), Outcome::Delivered, "RH-11");
+        let refused =
+            answer(503, JSON, br#"{"code":14,"message":"later"}"#).failure("http://h/v1/logs", SystemTime::UNIX_EPOCH);
+        assert!(refused.is_retryable() && refused.message.ends_with("Message=later"), "{}", refused.message);
     }
 
     #[test]

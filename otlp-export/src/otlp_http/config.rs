@@ -56,8 +56,18 @@ pub enum Encoding {
     /// Protobuf.
     #[default]
     Proto,
-    /// ProtoJSON. Not built yet; see [`Config::unbuilt`].
+    /// OTLP/JSON. What came as protobuf is written anew, so a compressed body that came is of no use.
     Json,
+}
+
+impl Encoding {
+    /// The name in `Content-Type`.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Encoding::Proto => "application/x-protobuf",
+            Encoding::Json => "application/json",
+        }
+    }
 }
 
 impl Default for Config {
@@ -119,7 +129,7 @@ impl Config {
 
     /// The key of something that is asked for and not built yet.
     pub fn unbuilt(&self) -> Option<&'static str> {
-        (self.encoding == Encoding::Json).then_some("encoding").or(self.sending_queue.unbuilt())
+        self.sending_queue.unbuilt()
     }
 
     /// The URL for a signal.

@@ -53,6 +53,7 @@ use std::time::Duration;
 
 use otlp_core::codec::{Coding, encode};
 use otlp_core::component::{Exporter, Health};
+use otlp_core::json;
 use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::{Counter, Registry};
 use otlp_core::{ByteSize, Clock, Code, Deadline, Failure, Group, Outcome, Reason, Signal};
@@ -62,7 +63,7 @@ use smallvec::SmallVec;
 use crate::ConfigError;
 pub use crate::headers::Headers;
 use crate::tls as client_tls;
-use answer::Answer;
+use answer::{Answer, Sent};
 pub(crate) use answer::{DELAY_MAX, one_line};
 pub use config::{Config, Encoding};
 use plain::Plain;
@@ -89,6 +90,8 @@ const IDLE_MAX_DEFAULT: usize = 100;
 pub struct OtlpHttp {
     url: Url,
     headers: Vec<(String, String)>,
+    signal: Signal,
+    encoding: Encoding,
     coding: Coding,
     level: i32,
     timeout: Option<Duration>,
@@ -143,6 +146,8 @@ impl OtlpHttp {
         Ok(OtlpHttp {
             headers: headers(config, &url),
             url,
+            signal,
+            encoding: config.encoding,
             coding: config.compression,
             level: config.compression_level,
             timeout: Some(config.timeout).filter(|timeout| !timeout.is_zero()),
@@ -187,10 +192,10 @@ impl OtlpHttp {
             };
             // Others than these two turn a POST into a GET, which nobody could mean.
             let Some(location) = answer.location.as_deref().filter(|_| matches!(answer.status, 307 | 308)) else {
-                return answer.outcome(&url.to_string(), self.clock.wall());
+                return self.outcome(&answer, &url);
             };
             let Ok(next) = url.join(location) else {
-                return answer.outcome(&url.to_string(), self.clock.wall());
+                return self.outcome(&answer, &url);
             };
             if next.host != url.host {
                 // `Host` is the old one's, too.
@@ -202,6 +207,11 @@ impl OtlpHttp {
         }
         let message = format!("stopped after {REDIRECTS_MAX} redirects, the last to {url}");
         Failure::rejected(Code::Unknown, Reason::BAD_ANSWER, message).into()
+    }
+
+    fn outcome(&self, answer: &Answer, url: &Url) -> Outcome {
+        let sent = Sent { url: &url.to_string(), signal: self.signal, encoding: self.encoding };
+        answer.outcome(sent, self.clock.wall())
     }
 
     /// One request and its answer; once more at once where a kept connection turned out to be closed.
@@ -229,7 +239,7 @@ fn headers(config: &Config, url: &Url) -> Vec<(String, String)> {
     };
     let mut headers = vec![
         ("User-Agent".to_owned(), agent.to_owned()),
-        ("Content-Type".to_owned(), "application/x-protobuf".to_owned()),
+        ("Content-Type".to_owned(), config.encoding.media_type().to_owned()),
     ];
     if config.compression != Coding::Identity {
         headers.push(("Content-Encoding".to_owned(), config.compression.as_str().to_owned()));
@@ -263,11 +273,23 @@ impl Exporter for OtlpHttp {
             None => deadline,
         };
         let _open = Open::new(self);
-        let parts: SmallVec<[&[u8]; 4]> = group.parts().iter().map(|batch| &batch.body()[..]).collect();
+        let document = match self.encoding {
+            Encoding::Proto => None,
+            Encoding::Json => {
+                let mut document = Vec::new();
+                json::encode(self.signal, &group.joined(), &mut document);
+                Some(document)
+            }
+        };
+        let parts: SmallVec<[&[u8]; 4]> = match &document {
+            Some(document) => std::iter::once(&document[..]).collect(),
+            None => group.parts().iter().map(|batch| &batch.body()[..]).collect(),
+        };
         if self.coding == Coding::Identity {
             return self.deliver(&parts, deadline);
         }
-        if let [batch] = group.parts()
+        if document.is_none()
+            && let [batch] = group.parts()
             && let Some(encoded) = batch.encoded()
             && encoded.coding == self.coding
             && reusable(self.coding)

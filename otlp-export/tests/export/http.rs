@@ -406,8 +406,9 @@ fn configurations_are_checked_and_secrets_do_not_show() {
     ] {
         assert_eq!(wrong.check().unwrap_err().key, key);
     }
-    let json = Config { encoding: otlp_export::otlp_http::Encoding::Json, ..base() };
-    assert!(OtlpHttp::new("x", &json, Signal::Logs, Clock::system(), &Registry::new()).is_err());
+    let queue = otlp_export::queue::Config { storage: Some("disk".into()), ..otlp_export::queue::Config::default() };
+    let stored = Config { sending_queue: queue, ..base() };
+    assert!(OtlpHttp::new("x", &stored, Signal::Logs, Clock::system(), &Registry::new()).is_err());
     let secret = Config { headers: Headers(vec![("api-key".into(), "hush".into())]), ..base() };
     let shown = format!("{secret:?}");
     assert!(shown.contains("[REDACTED]") && !shown.contains("hush"), "{shown}");
