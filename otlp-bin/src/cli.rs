@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
 Examples:
-  otlpd                                run on the built-in configuration, on 127.0.0.1:4318
+  otlpd                                run on the built-in configuration: 127.0.0.1, ports 4317 and 4318
   otlpd print-config > otlpd.yaml      start a configuration of one's own from it
   otlpd validate --config otlpd.yaml   see everything that is wrong with a file, with lines
   otlpd --config otlpd.yaml            run it

@@ -201,8 +201,8 @@ fn components() -> String {
         let module = match role {
             Role::Receiver => "otlp-receive",
             Role::Processor => "otlp-process",
-            Role::Exporter => "otlp-export",
-            Role::Connector | Role::Extension => "otlp-bin",
+            Role::Exporter | Role::Connector => "otlp-export",
+            Role::Extension => "otlp-bin",
         };
         for component in config::COMPONENTS.iter().filter(|component| component.role == role) {
             out += &format!("    - name: {}\n      module: {module}\n      stability:\n", component.name);

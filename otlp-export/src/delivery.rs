@@ -74,6 +74,7 @@ pub(crate) struct Delivery {
     registry: Registry,
     trouble: Trouble,
     partial: LogGate,
+    halved: LogGate,
 }
 
 /// A group on its way: what is left to be sent, and what the next attempt has to know.
@@ -133,6 +134,7 @@ impl Delivery {
             registry,
             trouble: Trouble::default(),
             partial: LogGate::default(),
+            halved: LogGate::default(),
         }
     }
 
@@ -196,7 +198,9 @@ impl Delivery {
             debug_assert!(only.items() <= ItemCount(1), "what holds several items can be halved");
             return halves.into_iter().for_each(|group| self.settle(group, outcome.clone()));
         }
-        log::warn!("exporter {}: too large for the destination, sent again in two halves", self.id);
+        self.halved.log(self.clock.now(), || {
+            log::warn!("exporter {}: too large for the destination, sent again in two halves", self.id);
+        });
         journey.todo.extend(halves.into_iter().rev().map(|half| (half, halvings + 1)));
     }
 

@@ -368,7 +368,7 @@ impl Destination {
         self.overflow.warning.log_every(self.clock.now(), DROP_WARNING, || {
             let dropped = ItemCount(self.overflow.dropped.load(Ordering::Relaxed));
             log::warn!(
-                "exporter {}: sending queue is full; {dropped} {} dropped so far; other destinations are not affected",
+                "exporter {}: sending queue is full; {dropped} {} dropped so far, for this destination alone",
                 self.id,
                 self.signal.items_name()
             );
