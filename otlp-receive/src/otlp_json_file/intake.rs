@@ -178,12 +178,15 @@ impl Intake {
         let memory = self.env.budget.reserve(ByteSize::from(line.len()));
         let max = ByteSize(self.config.line_bytes_max.get().saturating_mul(4));
         let batch = match memory.map(|memory| (memory, catch_panic(|| decode::batch(&line, max)))) {
-            Err(failure) => return self.keep(line, is_rest, failure, now),
+            Err(failure) if failure.is_retryable() => return self.keep(line, is_rest, failure, now),
+            // Larger than all the memory there is: waiting would hold up the lines behind it for ever.
+            Err(failure) => Err(failure),
             Ok((_, Err(panic))) => Err(Failure::rejected(Code::Internal, Reason::PANIC, panic)),
             Ok((_, Ok(Err(failure)))) => Err(failure),
             Ok((_, Ok(Ok(None)))) => Ok(None),
             Ok((mut memory, Ok(Ok(Some(batch))))) => match memory.grow_to(batch.size()) {
-                Err(failure) => return self.keep(line, is_rest, failure, now),
+                Err(failure) if failure.is_retryable() => return self.keep(line, is_rest, failure, now),
+                Err(failure) => Err(failure),
                 Ok(()) => {
                     memory.shrink_to(batch.size());
                     Ok(Some(batch.with_memory(memory)))
