@@ -124,6 +124,10 @@ impl Intake {
                 default(wake.saturating_duration_since(Instant::now())) => {}
             }
         }
+        if self.bad.count > 0 {
+            let count = std::mem::take(&mut self.bad.count);
+            log::error!("receiver {}: lines passed over that were not logged: {count}", self.context.receiver);
+        }
     }
 
     /// Does the next thing that there is to do; false where there is none now.
@@ -291,7 +295,10 @@ impl Intake {
         self.bad.count += 1;
         if self.bad.logged.is_none_or(|logged| now.saturating_duration_since(logged) >= LOG_EVERY) {
             let (count, path) = (std::mem::take(&mut self.bad.count), path.display());
-            log::error!("receiver {}: {count} lines passed over, the last in {path}: {failure}", self.context.receiver);
+            log::error!(
+                "receiver {}: lines passed over: {count}, the last in {path}: {failure}",
+                self.context.receiver
+            );
             self.bad.logged = Some(now);
         }
     }

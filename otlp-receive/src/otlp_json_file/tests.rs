@@ -184,6 +184,19 @@ fn files_are_followed_when_they_grow_move_and_begin_anew() {
 }
 
 #[test]
+fn a_file_begun_anew_is_read_whole_though_it_is_longer_than_before() {
+    let folder = Folder::new();
+    folder.append("a.json", &line(Signal::Logs, 1, 1));
+    let outlet = CollectingOutlet::new();
+    // Not looked at between emptying it and writing: the receiver finds it longer than it left it.
+    let _receiver = start(Config { poll_interval: Duration::from_millis(200), ..folder.config() }, &outlet);
+    taken(&outlet, 1);
+    fs::write(folder.0.join("a.json"), [line(Signal::Logs, 2, 2), line(Signal::Logs, 3, 3)].concat()).unwrap();
+    folder.append("a.json", &line(Signal::Logs, 4, 4));
+    assert_eq!(taken(&outlet, 10), [1, 2, 3, 4]);
+}
+
+#[test]
 fn start_at_end_reads_only_what_comes_and_new_files_whole() {
     let folder = Folder::new();
     folder.append("a.json", &line(Signal::Logs, 1, 1));
