@@ -124,6 +124,10 @@ impl Intake {
                 default(wake.saturating_duration_since(Instant::now())) => {}
             }
         }
+        if self.bad.count > 0 {
+            let count = std::mem::take(&mut self.bad.count);
+            log::error!("receiver {}: lines passed over that were not logged: {count}", self.context.receiver);
+        }
     }
 
     /// Does the next thing that there is to do; false where there is none now.
@@ -178,12 +182,15 @@ impl Intake {
         let memory = self.env.budget.reserve(ByteSize::from(line.len()));
         let max = ByteSize(self.config.line_bytes_max.get().saturating_mul(4));
         let batch = match memory.map(|memory| (memory, catch_panic(|| decode::batch(&line, max)))) {
-            Err(failure) => return self.keep(line, is_rest, failure, now),
+            Err(failure) if failure.is_retryable() => return self.keep(line, is_rest, failure, now),
+            // Larger than all the memory there is: waiting would hold up the lines behind it for ever.
+            Err(failure) => Err(failure),
             Ok((_, Err(panic))) => Err(Failure::rejected(Code::Internal, Reason::PANIC, panic)),
             Ok((_, Ok(Err(failure)))) => Err(failure),
             Ok((_, Ok(Ok(None)))) => Ok(None),
             Ok((mut memory, Ok(Ok(Some(batch))))) => match memory.grow_to(batch.size()) {
-                Err(failure) => return self.keep(line, is_rest, failure, now),
+                Err(failure) if failure.is_retryable() => return self.keep(line, is_rest, failure, now),
+                Err(failure) => Err(failure),
                 Ok(()) => {
                     memory.shrink_to(batch.size());
                     Ok(Some(batch.with_memory(memory)))
@@ -288,7 +295,10 @@ impl Intake {
         self.bad.count += 1;
         if self.bad.logged.is_none_or(|logged| now.saturating_duration_since(logged) >= LOG_EVERY) {
             let (count, path) = (std::mem::take(&mut self.bad.count), path.display());
-            log::error!("receiver {}: {count} lines passed over, the last in {path}: {failure}", self.context.receiver);
+            log::error!(
+                "receiver {}: lines passed over: {count}, the last in {path}: {failure}",
+                self.context.receiver
+            );
             self.bad.logged = Some(now);
         }
     }

@@ -15,6 +15,9 @@ use super::pattern;
 /// What is read in one call.
 const PIECE_BYTES: usize = 64 << 10;
 
+/// What is remembered of the line read last, to see whether a file was begun anew: its end, where times and ids are.
+const LAST_BYTES: usize = 1 << 10;
+
 /// A file whose name is gone is forgotten after so many looks: one that is being renamed may be missed once.
 const LOOKS_MISSED_MAX: u32 = 3;
 
@@ -39,6 +42,8 @@ struct Tail {
     path: PathBuf,
     file: Option<File>,
     lines: Lines,
+    /// The end of the line before [`Lines::position`], without its line end; empty where that is not known.
+    last: Vec<u8>,
     /// How long the file was when its torn end was looked at.
     torn_at: u64,
     /// Nothing is to be had until the next look.
@@ -108,6 +113,7 @@ impl Tails {
                 path,
                 file: None,
                 lines: Lines::new(self.config.line_bytes_max.as_usize(), position, inside),
+                last: Vec::new(),
                 torn_at: u64::MAX,
                 at_end: false,
                 missed: 0,
@@ -117,13 +123,11 @@ impl Tails {
             self.order.push(identity);
         }
         self.first_look = false;
-        let max = self.config.line_bytes_max.as_usize();
         self.known.retain(|identity, tail| {
             if !seen.contains(identity) {
                 tail.missed += 1;
             } else if replay && tail.at_end {
-                tail.lines = Lines::new(max, 0, false);
-                tail.torn_at = u64::MAX;
+                tail.restart();
             }
             let over = tail.missed > LOOKS_MISSED_MAX && tail.at_end;
             tail.at_end = false;
@@ -165,6 +169,7 @@ impl Tails {
     pub(super) fn rest_taken(&mut self) {
         if let Some(tail) = self.known.values_mut().max_by_key(|tail| tail.used) {
             tail.lines.take_rest();
+            tail.last.clear();
         }
     }
 
@@ -180,11 +185,25 @@ impl Tails {
 }
 
 impl Tail {
+    /// From the file's beginning again.
+    fn restart(&mut self) {
+        self.lines.restart();
+        self.last.clear();
+        self.torn_at = u64::MAX;
+    }
+
     fn next(&mut self, piece: &mut Vec<u8>, known: &Identity) -> io::Result<Option<Found>> {
         loop {
             match self.lines.next() {
-                Some(Line::Whole(line)) => return Ok(Some(Found::Line(line))),
-                Some(Line::TooLong) => return Ok(Some(Found::TooLong)),
+                Some(Line::Whole(line)) => {
+                    self.last.clear();
+                    self.last.extend_from_slice(&line[line.len().saturating_sub(LAST_BYTES)..]);
+                    return Ok(Some(Found::Line(line)));
+                }
+                Some(Line::TooLong) => {
+                    self.last.clear();
+                    return Ok(Some(Found::TooLong));
+                }
                 None => {}
             }
             let file = match &mut self.file {
@@ -201,13 +220,18 @@ impl Tail {
             let len = file.metadata()?.len();
             if len < self.lines.position() {
                 // Emptied and begun anew.
-                self.lines.restart();
-                self.torn_at = u64::MAX;
+                self.restart();
+                continue;
             } else if len < self.lines.end() {
                 // Whoever writes it cut off its torn end.
                 self.lines.forget_rest();
             }
             if len > self.lines.end() {
+                if !self.last.is_empty() && !stands_before(file, self.lines.position() - 1, &self.last, piece)? {
+                    // Begun anew, and longer already than it was.
+                    self.restart();
+                    continue;
+                }
                 file.seek(SeekFrom::Start(self.lines.end()))?;
                 piece.resize(PIECE_BYTES, 0);
                 let count = file.read(piece)?;
@@ -228,6 +252,14 @@ impl Tail {
             return Ok(None);
         }
     }
+}
+
+/// Whether the bytes that end at `end` are these.
+fn stands_before(file: &mut File, end: u64, bytes: &[u8], piece: &mut Vec<u8>) -> io::Result<bool> {
+    file.seek(SeekFrom::Start(end - bytes.len() as u64))?;
+    piece.resize(bytes.len(), 0);
+    file.read_exact(piece)?;
+    Ok(piece == bytes)
 }
 
 /// Whether the file ends inside a line.

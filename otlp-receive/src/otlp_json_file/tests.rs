@@ -50,8 +50,12 @@ impl Drop for Folder {
 }
 
 fn make(config: Config) -> OtlpJsonFile {
+    make_within(config, MemoryBudget::new(ByteSize::mib(16)))
+}
+
+fn make_within(config: Config, budget: MemoryBudget) -> OtlpJsonFile {
     let env = Env {
-        budget: MemoryBudget::new(ByteSize::mib(16)),
+        budget,
         registry: Registry::new(),
         number: 0,
         thread_options: ThreadOptions::default(),
@@ -142,6 +146,28 @@ fn bad_lines_are_passed_over_and_a_torn_one_waits_for_its_rest() {
 }
 
 #[test]
+fn a_line_larger_than_all_memory_holds_up_nothing_and_one_that_finds_none_now_waits() {
+    let folder = Folder::new();
+    let outlet = CollectingOutlet::new();
+    folder.append("a.json", &line(Signal::Logs, 1000, 1));
+    folder.append("a.json", &line(Signal::Logs, 2, 2));
+    let budget = MemoryBudget::new(ByteSize::kib(8));
+    let all = budget.reserve(ByteSize::kib(8)).unwrap();
+    let refusals = budget.refusals();
+    let mut receiver = make_within(folder.config(), budget.clone());
+    receiver.start(outlet.outlets()).unwrap();
+    let end = Instant::now() + PATIENCE;
+    // The first is refused once and never again, so a second refusal is that of the other.
+    while budget.refusals() < refusals + 2 {
+        assert!(Instant::now() < end);
+        std::thread::yield_now();
+    }
+    assert_eq!(outlet.items(), ItemCount::ZERO);
+    drop(all);
+    assert_eq!(taken(&outlet, 2), [2]);
+}
+
+#[test]
 fn files_are_followed_when_they_grow_move_and_begin_anew() {
     let folder = Folder::new();
     folder.append("a.json", &line(Signal::Logs, 1, 1));
@@ -154,6 +180,19 @@ fn files_are_followed_when_they_grow_move_and_begin_anew() {
     folder.append("a.json", &line(Signal::Logs, 3, 3));
     taken(&outlet, 6);
     fs::write(folder.0.join("b.json"), line(Signal::Logs, 4, 4)).unwrap();
+    assert_eq!(taken(&outlet, 10), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_file_begun_anew_is_read_whole_though_it_is_longer_than_before() {
+    let folder = Folder::new();
+    folder.append("a.json", &line(Signal::Logs, 1, 1));
+    let outlet = CollectingOutlet::new();
+    // Not looked at between emptying it and writing: the receiver finds it longer than it left it.
+    let _receiver = start(Config { poll_interval: Duration::from_millis(200), ..folder.config() }, &outlet);
+    taken(&outlet, 1);
+    fs::write(folder.0.join("a.json"), [line(Signal::Logs, 2, 2), line(Signal::Logs, 3, 3)].concat()).unwrap();
+    folder.append("a.json", &line(Signal::Logs, 4, 4));
     assert_eq!(taken(&outlet, 10), [1, 2, 3, 4]);
 }
 
