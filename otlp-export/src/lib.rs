@@ -14,6 +14,7 @@
 //! | `otlp_grpc/`     | OTLP over gRPC                                                                 |
 //! | `tls.rs`         | TLS of both, with certificates that are renewed                                |
 //! | `headers.rs`     | headers that a configuration adds                                              |
+//! | `open.rs`        | what an exporter has open, waited for when it stops                            |
 //! | `resolve.rs`     | names to addresses, remembered for a while                                     |
 //! | `debug/`         | telemetry in words, for a person                                               |
 //! | `file/`          | telemetry into a file, to be read back                                         |
@@ -44,6 +45,7 @@ mod error;
 pub mod fanout;
 pub mod file;
 mod headers;
+mod open;
 pub mod otlp_grpc;
 pub mod otlp_http;
 pub mod queue;

@@ -64,7 +64,7 @@ use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::{Counter, Registry};
 use otlp_core::thread::{RestartBackoff, Supervised, ThreadOptions};
 use otlp_core::{ByteSize, Clock, Code, Deadline, Failure, Group, Outcome, Reason, Signal};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use smallvec::{SmallVec, smallvec};
 
 pub use self::config::{Balancer, Config, Keepalive};
@@ -74,6 +74,7 @@ use self::link::Call;
 use self::message::Message;
 use crate::ConfigError;
 pub use crate::headers::Headers;
+use crate::open::Open;
 use crate::otlp_http::base64;
 use crate::resolve::Names;
 use crate::tls;
@@ -109,8 +110,7 @@ pub struct OtlpGrpc {
     thread: Mutex<Option<Supervised>>,
     clock: Clock,
     bytes: Counter,
-    open: Mutex<usize>,
-    ended: Condvar,
+    open: Open,
 }
 
 /// What the thread goes by.
@@ -209,8 +209,7 @@ impl OtlpGrpc {
             thread: Mutex::new(None),
             clock,
             bytes: registry.counter(names::EXPORTER_BYTES, None, labels()),
-            open: Mutex::new(0),
-            ended: Condvar::new(),
+            open: Open::default(),
         })
     }
 
@@ -313,20 +312,12 @@ impl Exporter for OtlpGrpc {
             Some(timeout) => deadline.min(Deadline::after(self.clock.now(), timeout)),
             None => deadline,
         };
-        let _open = Open::new(self);
+        let _open = self.open.begin();
         self.call(group, deadline).unwrap_or_else(Outcome::from)
     }
 
     fn shutdown(&self, deadline: Deadline) {
-        let mut open = self.open.lock();
-        while *open > 0 {
-            match deadline.remaining(self.clock.now()) {
-                Some(Duration::ZERO) => break,
-                Some(left) => drop(self.ended.wait_for(&mut open, left)),
-                None => self.ended.wait(&mut open),
-            }
-        }
-        drop(open);
+        self.open.wait(&self.clock, deadline);
         self.shared.close();
         // It ends what is open, writes a few frames and never blocks: joined in no time.
         drop(self.thread.lock().take());
@@ -344,23 +335,6 @@ impl Exporter for OtlpGrpc {
 impl Drop for OtlpGrpc {
     fn drop(&mut self) {
         self.shared.close();
-    }
-}
-
-/// Counts a call that is open.
-struct Open<'a>(&'a OtlpGrpc);
-
-impl<'a> Open<'a> {
-    fn new(exporter: &'a OtlpGrpc) -> Open<'a> {
-        *exporter.open.lock() += 1;
-        Open(exporter)
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        *self.0.open.lock() -= 1;
-        self.0.ended.notify_all();
     }
 }
 

@@ -57,11 +57,11 @@ use otlp_core::json;
 use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::{Counter, Registry};
 use otlp_core::{ByteSize, Clock, Code, Deadline, Failure, Group, Outcome, Reason, Signal};
-use parking_lot::{Condvar, Mutex};
 use smallvec::SmallVec;
 
 use crate::ConfigError;
 pub use crate::headers::Headers;
+use crate::open::Open;
 use crate::tls as client_tls;
 use answer::{Answer, Sent};
 pub(crate) use answer::{DELAY_MAX, one_line};
@@ -104,8 +104,7 @@ pub struct OtlpHttp {
     tls_proxied: OnceLock<Result<Tls, String>>,
     clock: Clock,
     bytes: Counter,
-    open: Mutex<usize>,
-    ended: Condvar,
+    open: Open,
 }
 
 impl OtlpHttp {
@@ -160,8 +159,7 @@ impl OtlpHttp {
             keeping,
             clock,
             bytes: registry.counter(names::EXPORTER_BYTES, None, labels()),
-            open: Mutex::new(0),
-            ended: Condvar::new(),
+            open: Open::default(),
         })
     }
 
@@ -272,7 +270,7 @@ impl Exporter for OtlpHttp {
             Some(timeout) => deadline.min(Deadline::after(self.clock.now(), timeout)),
             None => deadline,
         };
-        let _open = Open::new(self);
+        let _open = self.open.begin();
         let document = match self.encoding {
             Encoding::Proto => None,
             Encoding::Json => {
@@ -304,15 +302,7 @@ impl Exporter for OtlpHttp {
     }
 
     fn shutdown(&self, deadline: Deadline) {
-        let mut open = self.open.lock();
-        while *open > 0 {
-            match deadline.remaining(self.clock.now()) {
-                Some(Duration::ZERO) => break,
-                Some(left) => drop(self.ended.wait_for(&mut open, left)),
-                None => self.ended.wait(&mut open),
-            }
-        }
-        drop(open);
+        self.open.wait(&self.clock, deadline);
         self.straight.close();
         self.proxied.iter().for_each(Transport::close);
         [&self.tls, &self.tls_proxied].into_iter().filter_map(|tls| tls.get()?.as_ref().ok()).for_each(Tls::close);
@@ -320,23 +310,6 @@ impl Exporter for OtlpHttp {
 
     fn health(&self) -> Health {
         self.client.trouble().map_or_else(Health::ok, Health::unhealthy)
-    }
-}
-
-/// Counts a request that is open.
-struct Open<'a>(&'a OtlpHttp);
-
-impl<'a> Open<'a> {
-    fn new(exporter: &'a OtlpHttp) -> Open<'a> {
-        *exporter.open.lock() += 1;
-        Open(exporter)
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        *self.0.open.lock() -= 1;
-        self.0.ended.notify_all();
     }
 }
 
