@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Both ends, shared by `h2` and the session on one thread.
+/// Both ends, shared by `h2` and its session on one thread.
 #[derive(Debug, Default)]
 pub(super) struct Pipe {
     /// What came, and how much of it was taken.
