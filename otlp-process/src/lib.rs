@@ -17,9 +17,11 @@
 pub mod attributes;
 pub mod batch;
 pub mod chain;
+pub mod closure;
 pub mod error;
 pub mod inlet;
 pub mod memory_limiter;
+pub mod merge;
 pub mod pass;
 pub mod pattern;
 pub mod resource;
