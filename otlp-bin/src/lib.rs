@@ -16,6 +16,7 @@
 #![warn(missing_docs)]
 
 pub mod config;
+pub mod pipeline;
 pub mod registry;
 pub mod service;
 
@@ -29,3 +30,5 @@ pub mod logging;
 pub mod run;
 #[cfg(feature = "program")]
 pub mod signals;
+
+pub use pipeline::Pipeline;

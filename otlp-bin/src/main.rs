@@ -105,7 +105,7 @@ fn generate(args: &GenerateArgs) -> ExitCode {
     };
     let asked = signals.stop().clone();
     // Ends with the process where nobody asks.
-    let waiting = Thread::spawn("stop", ThreadOptions { stack_kib: 128 }, move || {
+    let waiting = Thread::spawn("stop", ThreadOptions::stack_kib(128), move || {
         if asked.recv().is_ok() {
             stopper.stop();
         }

@@ -81,7 +81,7 @@ impl ThreadSettings {
         ThreadSettings {
             receive: or("receive", receive).min(cores),
             process: or("process", process),
-            options: ThreadOptions { stack_kib: or("stack_kib", ThreadOptions::default().stack_kib) },
+            options: ThreadOptions::stack_kib(or("stack_kib", ThreadOptions::default().stack_kib)),
             idle: threads.duration("idle"),
         }
     }
@@ -217,12 +217,13 @@ fn ack_mode(tree: &Resolved, receiver: &Id, signal: Signal) -> AckMode {
 }
 
 /// None where one thread is all that is wanted, or where the pool cannot be made: then the pipelines' own threads do it.
-fn pool(threads: &ThreadSettings) -> Option<Arc<rayon::ThreadPool>> {
+pub(crate) fn pool(threads: &ThreadSettings) -> Option<Arc<rayon::ThreadPool>> {
     if threads.process <= 1 {
         return None;
     }
-    let mut builder =
-        rayon::ThreadPoolBuilder::new().num_threads(threads.process).thread_name(|index| format!("work-{index}"));
+    let prefix = threads.options.prefix;
+    let name = move |index| format!("{prefix}work-{index}");
+    let mut builder = rayon::ThreadPoolBuilder::new().num_threads(threads.process).thread_name(name);
     if threads.options.stack_kib > 0 {
         builder = builder.stack_size(threads.options.stack_kib << 10);
     }

@@ -24,9 +24,9 @@ use std::time::Duration;
 
 use otlp_core::component::{Health, HealthState, Outlet, Outlets, Processor, Receiver, StartError};
 use otlp_core::flow::gate::{Capacity, GateOptions};
-use otlp_core::flow::{RateLimit, WhenFull};
-use otlp_core::telemetry::Registry;
+use otlp_core::flow::{MemoryBudget, RateLimit, WhenFull};
 use otlp_core::telemetry::ledger::{Ledger, Page};
+use otlp_core::telemetry::{Registry, register_budget, register_gate, register_ledger};
 use otlp_core::thread::ThreadOptions;
 use otlp_core::{Clock, Deadline, ItemCount, Signal};
 use otlp_export::{Destination, Destinations};
@@ -89,6 +89,8 @@ pub struct ServiceBuilder {
     pub registry: Registry,
     /// The time.
     pub clock: Clock,
+    /// What bodies are taken from, to be shown in the registry beside the books; none shows nothing.
+    pub budget: Option<MemoryBudget>,
     /// How the processing threads are made.
     pub threads: ThreadOptions,
     /// The pool for whole batches when several wait; none is none.
@@ -101,6 +103,7 @@ pub struct Service {
     pipelines: Vec<Running>,
     destinations: Vec<Arc<Destination>>,
     clock: Clock,
+    prefix: &'static str,
 }
 
 struct Running {
@@ -153,7 +156,8 @@ impl ServiceBuilder {
     ///
     /// Where a component cannot start, or a pipeline names something that is not there.
     pub fn start(self) -> Result<Service, StartFailure> {
-        let ServiceBuilder { receivers, connectors, destinations, pipelines, registry, clock, threads, pool } = self;
+        let ServiceBuilder { receivers, connectors, destinations, pipelines, registry, clock, budget, threads, pool } =
+            self;
         let mut outlets: Vec<(Vec<String>, Signal, Arc<PipelineOutlet>)> = Vec::new();
         let mut inlets = Vec::new();
         for spec in &pipelines {
@@ -180,6 +184,7 @@ impl ServiceBuilder {
             pipelines: Vec::new(),
             destinations: destinations.values().cloned().collect(),
             clock: clock.clone(),
+            prefix: threads.prefix,
         };
         let order = flow_order(&pipelines, &connectors);
         let mut specs: Vec<Option<(PipelineSpec, _)>> = pipelines.into_iter().zip(inlets).map(Some).collect();
@@ -238,6 +243,7 @@ impl ServiceBuilder {
             }
             service.receivers.push((id, receiver));
         }
+        service.expose(&registry, budget.as_ref());
         Ok(service)
     }
 }
@@ -270,6 +276,18 @@ fn join(mut outlets: Vec<Arc<PipelineOutlet>>) -> Option<Arc<dyn Outlet>> {
 }
 
 impl Service {
+    /// The books, the inlets and the budget, for whoever scrapes. Destinations show their queues themselves.
+    fn expose(&self, registry: &Registry, budget: Option<&MemoryBudget>) {
+        if let Some(budget) = budget {
+            register_budget(registry, budget);
+        }
+        for Running { ledger, outlet, .. } in &self.pipelines {
+            register_ledger(registry, Arc::clone(ledger));
+            let inlet = Arc::clone(outlet);
+            register_gate(registry, format!("inlet {}", ledger.pipeline()), move || inlet.state());
+        }
+    }
+
     /// The books of every pipeline, in the order of the flow.
     pub fn ledgers(&self) -> impl Iterator<Item = &Arc<Ledger>> {
         self.pipelines.iter().map(|running| &running.ledger)
@@ -317,10 +335,11 @@ impl Service {
                 connector.shutdown(deadline);
             }
         }
+        let prefix = self.prefix;
         std::thread::scope(|scope| {
             for (number, destination) in self.destinations.iter().enumerate() {
                 let spawned = std::thread::Builder::new()
-                    .name(format!("stop-{number}"))
+                    .name(format!("{prefix}stop-{number}"))
                     .spawn_scoped(scope, || destination.shutdown(deadline));
                 if let Err(error) = spawned {
                     log::warn!("cannot start a thread to stop exporter {}: {error}", destination.id());
@@ -336,12 +355,13 @@ impl Service {
     fn stop_receivers(&mut self, deadline: Deadline) {
         let now = self.clock.now();
         let by = deadline.remaining(now).map_or(deadline, |left| Deadline::after(now, left / 2));
+        let prefix = self.prefix;
         // Behind locks, so that one whose thread cannot be made is still at hand.
         let receivers: Vec<_> = self.receivers.iter_mut().map(|(_, receiver)| Mutex::new(receiver)).collect();
         std::thread::scope(|scope| {
             for (number, receiver) in receivers.iter().enumerate() {
                 let spawned = std::thread::Builder::new()
-                    .name(format!("stop-{number}"))
+                    .name(format!("{prefix}stop-{number}"))
                     .spawn_scoped(scope, || receiver.lock().shutdown(by));
                 if spawned.is_err() {
                     receiver.lock().shutdown(by);
@@ -381,6 +401,16 @@ impl Summary {
     /// Whether anything is lost that a sender had heard OK for, or still held when it should not be.
     pub fn has_loss(&self) -> bool {
         self.0.iter().any(|row| row.lost != ItemCount::ZERO || row.held != ItemCount::ZERO)
+    }
+
+    /// Whether every row balances: what was accepted is what was removed, exported, rejected, dropped and is held.
+    pub fn balances(&self) -> bool {
+        self.0.iter().all(|row| row.accepted == row.removed + row.exported + row.rejected + row.dropped + row.held)
+    }
+
+    /// The row of a pipeline and a destination.
+    pub fn row(&self, pipeline: &str, destination: &str) -> Option<&Row> {
+        self.0.iter().find(|row| row.pipeline == pipeline && row.destination == destination)
     }
 
     /// One line for each pipeline and destination.

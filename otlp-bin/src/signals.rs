@@ -29,7 +29,7 @@ impl Signals {
         let mut watched = Watched::new([SIGTERM, SIGINT, SIGHUP])?;
         let handle = watched.handle();
         let (sender, stop) = bounded(1);
-        let thread = Thread::spawn("signals", ThreadOptions { stack_kib: 256 }, move || {
+        let thread = Thread::spawn("signals", ThreadOptions::stack_kib(256), move || {
             let mut stopping = false;
             for signal in &mut watched {
                 match signal {

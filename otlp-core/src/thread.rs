@@ -23,16 +23,25 @@ pub struct Thread {
 pub struct ThreadOptions {
     /// Stack size in KiB. Default 2048; 0 is the platform's default.
     pub stack_kib: usize,
+    /// Put before every name, so that a process with several pipelines can tell whose thread it is. Default empty.
+    pub prefix: &'static str,
 }
 
 impl Default for ThreadOptions {
     fn default() -> ThreadOptions {
-        ThreadOptions { stack_kib: 2048 }
+        ThreadOptions::stack_kib(2048)
+    }
+}
+
+impl ThreadOptions {
+    /// The defaults with another stack size.
+    pub const fn stack_kib(stack_kib: usize) -> ThreadOptions {
+        ThreadOptions { stack_kib, prefix: "" }
     }
 }
 
 impl Thread {
-    /// Starts a thread. Linux keeps 15 bytes of the name.
+    /// Starts a thread. Linux keeps 15 bytes of the name, the prefix included.
     ///
     /// # Errors
     ///
@@ -42,7 +51,8 @@ impl Thread {
         options: ThreadOptions,
         run: impl FnOnce() + Send + 'static,
     ) -> io::Result<Thread> {
-        let name = name.into();
+        let mut name = name.into();
+        name.insert_str(0, options.prefix);
         let mut builder = std::thread::Builder::new().name(name.clone());
         if options.stack_kib > 0 {
             builder = builder.stack_size(options.stack_kib << 10);

@@ -69,6 +69,19 @@ impl Config {
         Config { enabled: false, ..Config::default() }
     }
 
+    /// So many retries after the first attempt, that far apart.
+    pub fn fixed(retries: u32, interval: Duration) -> Config {
+        Config {
+            enabled: true,
+            initial_interval: interval,
+            randomization_factor: 0.0,
+            multiplier: 1.0,
+            max_interval: interval,
+            max_elapsed_time: Duration::ZERO,
+            max_attempts: Some(retries.saturating_add(1)),
+        }
+    }
+
     /// Checks the values, also where `enabled` is false.
     ///
     /// # Errors
@@ -288,6 +301,18 @@ fn mix(seed: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fixed_schedule_is_as_often_and_as_far_apart_as_it_says() {
+        let config = Config::fixed(3, Duration::from_millis(100));
+        assert_eq!(config.check(), Ok(()));
+        let now = Instant::now();
+        let mut retry = Retry::new(&config, now, 1);
+        let failure = Failure::refused(Reason::CONNECTION, "nobody listens");
+        let decisions: Vec<_> = (0..4).map(|_| retry.next(now, &failure)).collect();
+        let wait = Decision::Wait(Duration::from_millis(100));
+        assert_eq!(decisions, [wait.clone(), wait.clone(), wait, Decision::GiveUp(GiveUp::Attempts)]);
+    }
     use otlp_core::Code;
     use proptest::prelude::*;
 

@@ -58,7 +58,7 @@ impl Server {
         let address = listener.local_addr()?;
         let stopping = Arc::new(AtomicBool::new(false));
         // Small stack: the handlers format text and no more.
-        let options = ThreadOptions { stack_kib: 256 };
+        let options = ThreadOptions::stack_kib(256);
         let thread = Thread::spawn(thread_name, options, {
             let stopping = Arc::clone(&stopping);
             move || serve(&listener, &stopping, &handler)

@@ -68,7 +68,7 @@ use writer::Writer;
 use crate::ConfigError;
 
 /// Enough for one call to the system.
-const STACK: ThreadOptions = ThreadOptions { stack_kib: 128 };
+const STACK: ThreadOptions = ThreadOptions::stack_kib(128);
 
 /// Writes what it gets to a file. One of several shares in it, one for each signal.
 ///

@@ -1,10 +1,11 @@
 //! Several receivers into one pipeline, in fair turns.
 //!
-//! | file       | purpose                                                    |
-//! |------------|------------------------------------------------------------|
-//! | `mod.rs`   | the lanes' outlets and the thread behind them              |
-//! | `lanes.rs` | whose turn it is; no thread, no clock                      |
-//! | `tests.rs` | fairness by a naive model, and the thread                  |
+//! | file        | purpose                                                    |
+//! |-------------|------------------------------------------------------------|
+//! | `mod.rs`    | the lanes' outlets and the thread behind them              |
+//! | `lanes.rs`  | whose turn it is; no thread, no clock                      |
+//! | `merged.rs` | receivers that are one receiver, with a lane each          |
+//! | `tests.rs`  | fairness by a naive model, the thread, the contract        |
 //!
 //! # What it does
 //!
@@ -34,6 +35,7 @@
 //! Lanes refuse; what waits is handed on until the deadline, and what is left is refused.
 
 mod lanes;
+mod merged;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +49,7 @@ use otlp_core::{Batch, Deadline, Failure, Reason};
 use parking_lot::{Condvar, Mutex};
 
 use lanes::Lanes;
+pub use merged::Merged;
 
 /// How long to wait before a batch that is to be held is offered again: short against a network, and long enough to cost
 /// nothing.

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
-use otlp_core::testing::generate;
+use otlp_core::component::{Health, HealthState, Outlets, Receiver};
 use otlp_core::testing::sinks::{Answer, CollectingOutlet};
+use otlp_core::testing::{generate, verify};
 use otlp_core::{Ack, AckMode, ItemCount, Outcome, Signal};
 use proptest::prelude::*;
 
@@ -136,5 +137,65 @@ fn a_full_lane_refuses_or_asks_to_hold_and_the_deadline_ends_the_wait() {
         let outcomes: Vec<Outcome> = heard.iter().collect();
         assert_eq!(outcomes, [Outcome::Delivered, stopped().into(), stopped().into()]);
         assert_eq!(outlet.items(), ItemCount::ZERO);
+    }
+}
+
+/// A receiver that hands on what a test gives it.
+#[derive(Clone, Default)]
+struct Hand(Arc<Mutex<(Outlets, Option<HealthState>)>>);
+
+impl Hand {
+    /// One request: whether the sender heard OK.
+    fn send(&self, signal: Signal, body: bytes::Bytes) -> bool {
+        let (sender, heard) = std::sync::mpsc::channel();
+        let items = otlp_core::wire::Index::of(signal, &body).len() as u64;
+        let ack = Ack::new(AckMode::Exported, move |outcome| drop(sender.send(outcome)));
+        let batch = Batch::trusted(signal, ItemCount(items), body).with_ack(ack);
+        let Some(outlet) = self.0.lock().0.get(signal).cloned() else { return false };
+        if let Err(refused) = outlet.try_send(batch) {
+            refused.batch.settle(refused.failure.into());
+        }
+        loop {
+            match heard.recv_timeout(Duration::from_millis(5)) {
+                Ok(outcome) => return outcome.is_delivered(),
+                // Stopped before anybody decided.
+                Err(_) if self.0.lock().1 == Some(HealthState::Stopped) => return false,
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+impl Receiver for Hand {
+    fn start(&mut self, outlets: Outlets) -> Result<(), StartError> {
+        *self.0.lock() = (outlets, Some(HealthState::Ok));
+        Ok(())
+    }
+
+    fn shutdown(&mut self, _: Deadline) {
+        *self.0.lock() = (Outlets::default(), Some(HealthState::Stopped));
+    }
+
+    fn health(&self) -> Health {
+        let state = self.0.lock().1.unwrap_or(HealthState::Starting);
+        Health { state, message: String::new() }
+    }
+}
+
+#[test]
+fn merged_receivers_keep_the_contract_of_a_receiver() {
+    for signal in Signal::ALL {
+        let hands = Mutex::new(Hand::default());
+        let make = || {
+            let (one, two) = (Hand::default(), Hand::default());
+            *hands.lock() = two.clone();
+            let receivers: Vec<(String, Box<dyn Receiver>)> =
+                vec![("one".into(), Box::new(one)), ("two".into(), Box::new(two))];
+            Merged::new(receivers, Options::default())
+        };
+        verify::receiver(signal, make, |_| {
+            let hand = hands.lock().clone();
+            Box::new(move |signal, body| hand.send(signal, body))
+        });
     }
 }
