@@ -1,8 +1,10 @@
-//! The command line: data only. What each command does is in `main.rs`.
+//! The command line of `otlpd`: data only. What each command does is in `main.rs`.
 
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Role;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,22 +28,25 @@ Exit codes: 0 nothing was lost, 1 something was lost or failed while running, 2 
 #[derive(Debug, Parser)]
 #[command(name = "otlpd", version, after_long_help = EXAMPLES, after_help = "More and examples: otlpd --help")]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
-pub(crate) struct Cli {
+pub struct Cli {
+    /// What to do in place of running.
     #[command(subcommand)]
-    pub(crate) command: Option<Command>,
+    pub command: Option<Command>,
 
+    /// Where the configuration comes from.
     #[command(flatten)]
-    pub(crate) sources: SourceArgs,
+    pub sources: SourceArgs,
 
     /// How long stopping may take to hand on what is held; what is left then is counted as dropped.
     ///
     /// A second SIGTERM or SIGINT stops at once.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
-    pub(crate) drain_timeout: Duration,
+    pub drain_timeout: Duration,
 }
 
+/// The commands.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub enum Command {
     /// Check a configuration without running it: every error with its line, and nothing when all is well.
     ///
     /// Nothing is bound, connected or started. Warnings go to standard error and do not change the exit code.
@@ -57,88 +62,100 @@ pub(crate) enum Command {
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default, Args)]
-pub(crate) struct SourceArgs {
+pub struct SourceArgs {
     /// A configuration: a path, file:PATH, env:VARIABLE or yaml:TEXT. May be repeated; later ones win.
     #[arg(long, value_name = "URI", action = clap::ArgAction::Append)]
-    pub(crate) config: Vec<String>,
+    pub config: Vec<String>,
 
     /// One setting, such as processors.batch.timeout=2s. May be repeated; wins over every --config.
     ///
     /// Dots separate the keys (`::` does too, for keys that hold a dot); the value is YAML.
     #[arg(long, value_name = "KEY=VALUE", action = clap::ArgAction::Append)]
-    pub(crate) set: Vec<String>,
+    pub set: Vec<String>,
 }
 
 impl SourceArgs {
-    pub(crate) fn sources(self) -> otlp_bin::config::Sources {
-        otlp_bin::config::Sources::new(self.config, self.set)
+    /// The same as the configuration's loader takes it.
+    pub fn sources(self) -> crate::config::Sources {
+        crate::config::Sources::new(self.config, self.set)
     }
 }
 
+/// Arguments of `print-config`.
 #[derive(Debug, Args)]
-pub(crate) struct PrintArgs {
+pub struct PrintArgs {
+    /// Where the configuration comes from.
     #[command(flatten)]
-    pub(crate) sources: SourceArgs,
+    pub sources: SourceArgs,
 
     /// Whether header values, keys and other secrets are shown.
     #[arg(long, value_enum, default_value = "redacted")]
-    pub(crate) mode: Mode,
+    pub mode: Mode,
 
     /// The form to print in.
     #[arg(long, value_enum, default_value = "yaml")]
-    pub(crate) format: PrintFormat,
+    pub format: PrintFormat,
 }
 
+/// Whether secrets are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Mode {
+pub enum Mode {
     /// Secrets print as `[REDACTED]`.
     Redacted,
     /// Secrets print as they are.
     Unredacted,
 }
 
+/// The form in which a configuration is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PrintFormat {
+pub enum PrintFormat {
+    /// As it is written.
     Yaml,
+    /// For programs.
     Json,
 }
 
+/// Arguments of `generate`.
 #[derive(Debug, Args)]
 #[group(skip)]
-pub(crate) struct GenerateArgs {
+pub struct GenerateArgs {
     /// The base URL; /v1/traces, /v1/metrics or /v1/logs is appended.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4318")]
-    pub(crate) endpoint: String,
+    pub endpoint: String,
 
     /// What to send.
     #[arg(long, value_enum, default_value = "traces")]
-    pub(crate) signal: GenerateSignal,
+    pub signal: GenerateSignal,
 
     /// Items (spans, data points or log records) a second; 0 is as fast as the endpoint takes them.
     #[arg(long, value_name = "ITEMS", default_value_t = 1000)]
-    pub(crate) rate: u64,
+    pub rate: u64,
 
     /// Stop after this many items.
     #[arg(long, value_name = "ITEMS", conflicts_with = "duration")]
-    pub(crate) count: Option<u64>,
+    pub count: Option<u64>,
 
     /// Stop after this long; without it and without --count, at Ctrl-C.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(crate) duration: Option<Duration>,
+    pub duration: Option<Duration>,
 
     /// The same seed sends the same data, but for its timestamps, which lie in the last minute.
     #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
+    pub seed: u64,
 
     /// Items in one request.
     #[arg(long, value_name = "ITEMS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    pub(crate) items_per_request: u64,
+    pub items_per_request: u64,
 }
 
+/// A signal by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum GenerateSignal {
+pub enum GenerateSignal {
+    /// Spans.
     Traces,
+    /// Data points.
     Metrics,
+    /// Log records.
     Logs,
 }
 
@@ -152,8 +169,37 @@ impl From<GenerateSignal> for otlp_core::Signal {
     }
 }
 
+/// The list of components in the form of the Collector's command of that name.
+pub fn components() -> String {
+    let mut out = format!(
+        "buildinfo:\n    command: otlpd\n    description: {}\n    version: {}\n",
+        env!("CARGO_PKG_DESCRIPTION").replace(": ", ", "),
+        env!("CARGO_PKG_VERSION"),
+    );
+    for role in Role::ALL {
+        out += &format!("{}:\n", role.section());
+        let module = match role {
+            Role::Receiver => "otlp-receive",
+            Role::Processor => "otlp-process",
+            Role::Exporter | Role::Connector => "otlp-export",
+            Role::Extension => "otlp-bin",
+        };
+        for component in crate::config::COMPONENTS.iter().filter(|component| component.role == role) {
+            out += &format!("    - name: {}\n      module: {module}\n      stability:\n", component.name);
+            for (signal, level) in component.signals {
+                let pair = if role == Role::Connector { format!("-to-{signal}") } else { String::new() };
+                out += &format!("        {signal}{pair}: {level}\n");
+            }
+            if role == Role::Extension {
+                out += "        extension: beta\n";
+            }
+        }
+    }
+    out + "providers:\n    - scheme: env\n    - scheme: file\n    - scheme: yaml\n"
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
-    otlp_bin::config::parse_duration(text).ok_or_else(|| "expected a duration such as 500ms, 30s or 1m30s".to_owned())
+    crate::config::parse_duration(text).ok_or_else(|| "expected a duration such as 500ms, 30s or 1m30s".to_owned())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use indicatif::{ProgressBar, ProgressStyle};
 use otlp_core::component::Exporter;
 use otlp_core::testing::generate;
 use otlp_core::{Batch, Deadline, Group, ItemCount, Outcome, Signal, Stop};
@@ -96,4 +97,51 @@ fn send(exporter: &Arc<dyn Exporter>, batch: Batch, timeout: Duration, summary: 
         summary.first_failure = message.map(ToString::to_string);
     }
     group.settle(outcome);
+}
+
+/// Progress by count, by time, or, without an end, by what was sent so far.
+#[derive(Debug)]
+pub struct Bar {
+    bar: ProgressBar,
+    duration: Option<Duration>,
+}
+
+impl Bar {
+    /// A bar on standard error, where that is a terminal.
+    pub fn new(options: &Options) -> Bar {
+        let name = options.signals.first().map_or("items", |signal| signal.items_name());
+        let (length, template) = match (options.count, options.duration) {
+            (Some(count), _) => (
+                Some(count),
+                format!("{{wide_bar}} {{human_pos}}/{{human_len}} {name}, {{per_sec}}, {{eta}} left {{msg}}"),
+            ),
+            (None, Some(duration)) => {
+                (Some(duration.as_millis() as u64), format!("{{wide_bar}} {{elapsed}} of {duration:?} {{msg}}"))
+            }
+            (None, None) => (None, format!("{{spinner}} {{human_pos}} {name}, {{per_sec}}, {{elapsed}} {{msg}}")),
+        };
+        let bar = length.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style);
+        }
+        Bar { bar, duration: options.count.is_none().then_some(options.duration).flatten() }
+    }
+}
+
+impl Progress for Bar {
+    fn update(&mut self, summary: &Summary) {
+        match self.duration {
+            Some(_) => self.bar.set_position(self.bar.elapsed().as_millis() as u64),
+            None => self.bar.set_position((summary.sent + summary.failed).get()),
+        }
+        if let Some(failure) = &summary.first_failure {
+            self.bar.set_message(format!("({} failed: {failure})", summary.failed));
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }

@@ -23,11 +23,11 @@ pub mod service;
 #[cfg(feature = "program")]
 pub mod admin;
 #[cfg(feature = "program")]
+pub mod cli;
+#[cfg(feature = "program")]
 pub mod generate;
 #[cfg(feature = "program")]
 pub mod logging;
-#[cfg(feature = "program")]
-pub mod run;
 #[cfg(feature = "program")]
 pub mod signals;
 

@@ -9,6 +9,8 @@ use std::time::SystemTime;
 
 use log::{Level, LevelFilter};
 
+use crate::config::Section;
+
 /// The settings; the keys are the Collector's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -32,6 +34,22 @@ pub enum Encoding {
 impl Default for Config {
     fn default() -> Config {
         Config { level: LevelFilter::Info, encoding: Encoding::Console, output_paths: vec!["stderr".into()] }
+    }
+}
+
+impl Config {
+    /// Reads `service::telemetry::logs`.
+    pub fn read(logs: &Section) -> Config {
+        Config {
+            level: match logs.str("level").to_ascii_lowercase().as_str() {
+                "debug" => LevelFilter::Debug,
+                "warn" | "warning" => LevelFilter::Warn,
+                "error" | "dpanic" | "panic" | "fatal" => LevelFilter::Error,
+                _ => LevelFilter::Info,
+            },
+            encoding: if logs.str("encoding") == "json" { Encoding::Json } else { Encoding::Console },
+            output_paths: logs.list_str("output_paths").to_vec(),
+        }
     }
 }
 

@@ -1,25 +1,28 @@
 //! otlpd, the program.
 
-mod cli;
-
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::Parser as _;
-use indicatif::{ProgressBar, ProgressStyle};
-use otlp_bin::config::{self, Format, Loaded, Role};
-use otlp_bin::generate::{self, Progress};
-use otlp_bin::run::RunError;
+use otlp_bin::admin::endpoints::{self, Error, Running};
+use otlp_bin::admin::health::{Phase, Readiness};
+use otlp_bin::admin::process;
+use otlp_bin::cli::{self, Cli, Command, GenerateArgs, Mode, PrintArgs, PrintFormat, SourceArgs};
+use otlp_bin::config::{self, Diagnostic, Format, Loaded, Resolved, Section};
+use otlp_bin::generate::{self, Bar};
+use otlp_bin::registry::{self, Environment, ThreadSettings};
+use otlp_bin::service::Summary;
 use otlp_bin::signals::Signals;
+use otlp_bin::{Pipeline, logging};
 use otlp_core::component::Exporter;
+use otlp_core::flow::MemoryBudget;
 use otlp_core::telemetry::Registry;
 use otlp_core::thread::{Thread, ThreadOptions};
-use otlp_core::{Clock, Signal};
+use otlp_core::{ByteSize, Clock, Deadline};
 use otlp_export::otlp_http::{self, OtlpHttp};
-
-use cli::{Cli, Command, GenerateArgs, Mode, PrintArgs, PrintFormat, SourceArgs};
+use parking_lot::Mutex;
 
 /// Bodies are allocated on one thread and freed on another, which costs the platform's allocator six times as much.
 #[global_allocator]
@@ -35,7 +38,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         None => return run(cli.sources, cli.drain_timeout),
         Some(Command::Validate(sources)) => load(sources).map(drop),
-        Some(Command::Components) => print(&components()),
+        Some(Command::Components) => print(&cli::components()),
         Some(Command::PrintConfig(args)) => print_config(args),
         Some(Command::Generate(args)) => return generate(&args),
     };
@@ -57,19 +60,68 @@ fn run(sources: SourceArgs, drain_timeout: Duration) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    match otlp_bin::run::run(&loaded.tree, &loaded.warnings, drain_timeout) {
+    match run_until_asked(&loaded.tree, &loaded.warnings, drain_timeout) {
         Ok(summary) => {
             summary.0.iter().for_each(|row| say(&row.to_string()));
             if summary.has_loss() { ExitCode::from(EXIT_LOSS) } else { ExitCode::SUCCESS }
         }
-        Err(RunError::Configuration(errors)) => {
-            errors.iter().for_each(|error| say(&error.to_string()));
-            ExitCode::from(EXIT_USAGE)
+        Err(error) => {
+            say(&error.to_string());
+            ExitCode::from(if matches!(error, Error::Configuration(_)) { EXIT_USAGE } else { EXIT_LOSS })
         }
-        Err(RunError::System(message)) => {
-            say(&format!("error: {message}"));
-            ExitCode::from(EXIT_LOSS)
-        }
+    }
+}
+
+/// Runs until SIGTERM or SIGINT, then drains for at most `drain_timeout`. Starts everything on this thread, which sleeps
+/// until it is asked to stop.
+fn run_until_asked(tree: &Resolved, warnings: &[Diagnostic], drain_timeout: Duration) -> Result<Summary, Error> {
+    let telemetry = tree.service.sub("telemetry");
+    let logs = telemetry.as_ref().and_then(|telemetry| telemetry.sub("logs"));
+    logging::install(&logs.as_ref().map_or_else(logging::Config::default, logging::Config::read)).map_err(system)?;
+    warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    // Before anything starts, so that no signal in between is lost.
+    let signals = Signals::watch().map_err(system)?;
+
+    let clock = Clock::system();
+    let registry = Registry::new();
+    let readiness = Readiness::default();
+    let idle = ByteSize(process::resident_bytes().unwrap_or(8 << 20));
+    let environment = Environment {
+        registry: registry.clone(),
+        clock: clock.clone(),
+        budget: budget(&tree.service, registry::memory_budget(tree, idle), &clock),
+        threads: tree.service.sub("threads").as_ref().map_or_else(ThreadSettings::default, ThreadSettings::read),
+        healthy: Arc::new({
+            let readiness = readiness.clone();
+            move || readiness.is_ready()
+        }),
+    };
+    let service = registry::build(tree, &environment).map_err(Error::Configuration)?;
+    let running = Running::default();
+    let admin = endpoints::start(tree, &readiness, &registry, &running)?;
+    let started = Pipeline::start(service).map_err(|failure| Error::System(failure.to_string()))?;
+    let pipeline = running.get_or_init(|| Mutex::new(started));
+    readiness.set(Phase::Ready);
+    log::info!("Everything is ready. Begin running and processing data.");
+
+    // Only a watcher that is gone closes the channel, and then nobody can ask any more.
+    let _ = signals.stop().recv();
+    log::info!("Starting shutdown...");
+    readiness.set(Phase::Stopping);
+    let summary = pipeline.lock().shutdown(Deadline::after(clock.now(), drain_timeout));
+    drop(admin);
+    log::info!("Shutdown complete.");
+    Ok(summary)
+}
+
+fn system(error: io::Error) -> Error {
+    Error::System(error.to_string())
+}
+
+fn budget(service: &Section, limit: ByteSize, clock: &Clock) -> MemoryBudget {
+    match u8::try_from(service.u64("memory_host_limit_percentage")).unwrap_or(100) {
+        0 => MemoryBudget::new(limit),
+        percentage => MemoryBudget::with_host_limit(limit, percentage, clock.clone(), process::host_memory),
     }
 }
 
@@ -110,7 +162,7 @@ fn generate(args: &GenerateArgs) -> ExitCode {
             stopper.stop();
         }
     });
-    let summary = generate::run(&exporter, &options, &stop, &mut Bar::new(args, signal));
+    let summary = generate::run(&exporter, &options, &stop, &mut Bar::new(&options));
     drop(signals);
     drop(waiting);
     say(&format!("{} {} sent, {} failed", summary.sent, signal.items_name(), summary.failed));
@@ -128,51 +180,6 @@ fn unix_nano() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Progress by count, by time, or, without an end, by what was sent so far.
-struct Bar {
-    bar: ProgressBar,
-    duration: Option<Duration>,
-}
-
-impl Bar {
-    fn new(args: &GenerateArgs, signal: Signal) -> Bar {
-        let name = signal.items_name();
-        let (length, template) = match (args.count, args.duration) {
-            (Some(count), _) => (
-                Some(count),
-                format!("{{wide_bar}} {{human_pos}}/{{human_len}} {name}, {{per_sec}}, {{eta}} left {{msg}}"),
-            ),
-            (None, Some(duration)) => {
-                (Some(duration.as_millis() as u64), format!("{{wide_bar}} {{elapsed}} of {duration:?} {{msg}}"))
-            }
-            (None, None) => (None, format!("{{spinner}} {{human_pos}} {name}, {{per_sec}}, {{elapsed}} {{msg}}")),
-        };
-        let bar = length.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-        if let Ok(style) = ProgressStyle::with_template(&template) {
-            bar.set_style(style);
-        }
-        Bar { bar, duration: args.count.is_none().then_some(args.duration).flatten() }
-    }
-}
-
-impl Progress for Bar {
-    fn update(&mut self, summary: &generate::Summary) {
-        match self.duration {
-            Some(_) => self.bar.set_position(self.bar.elapsed().as_millis() as u64),
-            None => self.bar.set_position((summary.sent + summary.failed).get()),
-        }
-        if let Some(failure) = &summary.first_failure {
-            self.bar.set_message(format!("({} failed: {failure})", summary.failed));
-        }
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
-}
-
 /// Loads the configuration; warnings go to standard error.
 fn load(sources: SourceArgs) -> Result<Loaded, String> {
     let loaded = config::load(&sources.sources()).map_err(|report| report.to_string())?;
@@ -187,35 +194,6 @@ fn print_config(args: PrintArgs) -> Result<(), String> {
     };
     let loaded = load(args.sources)?;
     print(&loaded.tree.print(format, args.mode == Mode::Unredacted))
-}
-
-/// The list of components in the form of the Collector's command of that name.
-fn components() -> String {
-    let mut out = format!(
-        "buildinfo:\n    command: otlpd\n    description: {}\n    version: {}\n",
-        env!("CARGO_PKG_DESCRIPTION").replace(": ", ", "),
-        env!("CARGO_PKG_VERSION"),
-    );
-    for role in Role::ALL {
-        out += &format!("{}:\n", role.section());
-        let module = match role {
-            Role::Receiver => "otlp-receive",
-            Role::Processor => "otlp-process",
-            Role::Exporter | Role::Connector => "otlp-export",
-            Role::Extension => "otlp-bin",
-        };
-        for component in config::COMPONENTS.iter().filter(|component| component.role == role) {
-            out += &format!("    - name: {}\n      module: {module}\n      stability:\n", component.name);
-            for (signal, level) in component.signals {
-                let pair = if role == Role::Connector { format!("-to-{signal}") } else { String::new() };
-                out += &format!("        {signal}{pair}: {level}\n");
-            }
-            if role == Role::Extension {
-                out += "        extension: beta\n";
-            }
-        }
-    }
-    out + "providers:\n    - scheme: env\n    - scheme: file\n    - scheme: yaml\n"
 }
 
 /// Prints to standard output. A reader that went away (`otlpd components | head -1`) is no error.

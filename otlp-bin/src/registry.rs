@@ -125,6 +125,7 @@ pub fn build(tree: &Resolved, environment: &Environment) -> Result<ServiceBuilde
         registry: environment.registry.clone(),
         clock: environment.clock.clone(),
         threads: environment.threads.options,
+        budget: Some(environment.budget.clone()),
         pool: pool(&environment.threads),
         ..ServiceBuilder::default()
     };
