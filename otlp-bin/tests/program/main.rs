@@ -7,12 +7,16 @@
 //! | `shutdown.rs`  | a stop loses nothing that can be delivered, and ends in time         |
 //! | `refusal.rs`   | full means "try again later"; bad input gets a clear answer          |
 //! | `simulation.rs`| a whole pipeline on a simulated clock, stepped from a seed           |
+//! | `embedding.rs` | pipelines in a host's own process                                    |
+//! | `examples.rs`  | every example runs                                                   |
 //! | `replay.rs`    | what was recorded in a file comes back, once                         |
 //! | `admin.rs`     | health, metrics, command line, exit codes, secrets                   |
 //! | `tidy.rs`      | the structure that ARCHITECTURE.md promises                          |
 
 mod admin;
 mod delivery;
+mod embedding;
+mod examples;
 mod refusal;
 mod replay;
 mod shutdown;
