@@ -3,14 +3,14 @@
 //!
 //! `cargo run --example slow_spans [spans a second] [spans]`
 
-#[path = "outside/src/generator.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the package outside")]
+#[path = "components/generator.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the example `custom`")]
 mod generator;
-#[path = "outside/src/sink.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the package outside")]
+#[path = "components/sink.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the example `custom`")]
 mod sink;
-#[path = "outside/src/stamp.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the package outside")]
+#[path = "components/stamp.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the example `custom`")]
 mod stamp;
 
 use std::error::Error;

@@ -7,16 +7,16 @@
     reason = "each example is a program of its own, with a main"
 )]
 
-#[path = "../../examples/outside/src/main.rs"]
-mod outside;
+#[path = "../../examples/custom.rs"]
+mod custom;
 #[path = "../../examples/slow_spans.rs"]
 mod slow_spans;
 #[path = "../../examples/test_harness.rs"]
 mod test_harness;
 
 #[test]
-fn components_from_outside_make_a_pipeline() {
-    let summary = outside::run(50_000.0, 1_005).unwrap();
+fn components_of_ones_own_make_a_pipeline() {
+    let summary = custom::run(50_000.0, 1_005).unwrap();
     assert_eq!(summary.0.len(), 1);
 }
 

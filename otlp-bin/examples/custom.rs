@@ -1,10 +1,13 @@
-//! A pipeline of components that were written outside of otlpd: [`Generator`] makes spans at a given rate, [`Stamp`] numbers
+//! A pipeline of components of one's own: [`Generator`] makes spans at a given rate, [`Stamp`] numbers
 //! the batches, [`Sink`] keeps what it gets.
 //!
-//! `cargo run` in this folder.
+//! `cargo run --example custom`, or outside of the workspace: `cargo run` in the folder `outside`.
 
+#[path = "components/generator.rs"]
 mod generator;
+#[path = "components/sink.rs"]
 mod sink;
+#[path = "components/stamp.rs"]
 mod stamp;
 
 use std::error::Error;
@@ -30,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 pub fn run(spans_per_second: f64, spans: u64) -> Result<Summary, Box<dyn Error>> {
     let (generator, progress) = Generator::new(spans_per_second, spans);
     let sink = Sink::failing_every(4);
-    let mut pipeline = Pipeline::builder("outside")
+    let mut pipeline = Pipeline::builder("custom")
         .signals([Signal::Traces])
         .receiver("generator", move |_| generator)
         .processor("stamp", |_, _| Stamp::default())
@@ -45,7 +48,7 @@ pub fn run(spans_per_second: f64, spans: u64) -> Result<Summary, Box<dyn Error>>
     progress.wait();
     let summary = pipeline.shutdown(Deadline::after(Instant::now(), Duration::from_secs(30)));
 
-    let row = summary.row("traces/outside", "sink").ok_or("the pipeline has books")?;
+    let row = summary.row("traces/custom", "sink").ok_or("the pipeline has books")?;
     assert!(summary.balances() && !summary.has_loss(), "{row}");
     assert_eq!(row.accepted.get() + progress.refused(), spans);
     let seen = sink.spans();
