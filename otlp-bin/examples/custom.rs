@@ -3,6 +3,8 @@
 //!
 //! `cargo run --example custom`, or outside of the workspace: `cargo run` in the folder `outside`.
 
+#![allow(unreachable_pub, reason = "the components could as well stand in a library")]
+
 #[path = "components/generator.rs"]
 mod generator;
 #[path = "components/sink.rs"]

@@ -3,14 +3,16 @@
 //!
 //! `cargo run --example slow_spans [spans a second] [spans]`
 
+#![allow(unreachable_pub, reason = "the components could as well stand in a library")]
+
 #[path = "components/generator.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the example `custom`")]
+#[allow(dead_code, reason = "shared with the example `custom`")]
 mod generator;
 #[path = "components/sink.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the example `custom`")]
+#[allow(dead_code, reason = "shared with the example `custom`")]
 mod sink;
 #[path = "components/stamp.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the example `custom`")]
+#[allow(dead_code, reason = "shared with the example `custom`")]
 mod stamp;
 
 use std::error::Error;

@@ -37,6 +37,19 @@ pub struct Environment {
     pub healthy: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
+impl Default for Environment {
+    /// A registry and a budget of 160 MiB of its own, the system's clock, default threads, always well.
+    fn default() -> Environment {
+        Environment {
+            registry: Registry::new(),
+            clock: Clock::system(),
+            budget: MemoryBudget::new(ByteSize::mib(160)),
+            threads: ThreadSettings::default(),
+            healthy: Arc::new(|| true),
+        }
+    }
+}
+
 /// `service::threads` with the preset and the defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ThreadSettings {
