@@ -29,12 +29,14 @@
 //! # On shutdown
 //!
 //! As [`Service::shutdown`]: receivers first, then stages in the order of the flow, then exporters until the deadline. The
-//! summary says what became of every item. Dropping it does the same with an hour's time.
+//! summary says what became of every item. Dropping it does the same, with [`Builder::drop_timeout`] to do it in, and logs
+//! what was lost: an error, since nobody else can hear of it then.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use otlp_core::component::{Exporter, Health, Outlet, Outlets, Processor, Receiver, StartError};
 use otlp_core::flow::MemoryBudget;
@@ -51,6 +53,9 @@ use crate::service::{InletSpec, PipelineSpec, Service, ServiceBuilder, StartFail
 
 /// What receivers of ours may hold in memory where nothing else is said.
 const BUDGET: ByteSize = ByteSize::mib(160);
+
+/// How long dropping may take where nothing else is said.
+const DROP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What components are given beside their own settings.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +140,7 @@ pub struct Builder {
     clock: Clock,
     threads: ThreadSettings,
     pool: Option<Arc<rayon::ThreadPool>>,
+    drop_timeout: Duration,
 }
 
 /// A running pipeline.
@@ -172,6 +178,9 @@ pub struct Pipeline {
     service: Service,
     name: String,
     otlp: BTreeMap<String, Arc<Mutex<OtlpReceiver>>>,
+    clock: Clock,
+    drop_timeout: Duration,
+    stopped: bool,
 }
 
 impl Pipeline {
@@ -193,6 +202,7 @@ impl Pipeline {
             clock: Clock::system(),
             threads: ThreadSettings { process: 1, ..ThreadSettings::default() },
             pool: None,
+            drop_timeout: DROP_TIMEOUT,
         }
     }
 
@@ -202,7 +212,17 @@ impl Pipeline {
     ///
     /// As [`ServiceBuilder::start`].
     pub fn start(service: ServiceBuilder) -> Result<Pipeline, StartFailure> {
-        Ok(Pipeline { service: service.start()?, name: String::new(), otlp: BTreeMap::new() })
+        Pipeline::named(service, String::new(), BTreeMap::new(), DROP_TIMEOUT)
+    }
+
+    fn named(
+        service: ServiceBuilder,
+        name: String,
+        otlp: BTreeMap<String, Arc<Mutex<OtlpReceiver>>>,
+        drop_timeout: Duration,
+    ) -> Result<Pipeline, StartFailure> {
+        let clock = service.clock.clone();
+        Ok(Pipeline { service: service.start()?, name, otlp, clock, drop_timeout, stopped: false })
     }
 
     /// Where your own code hands batches over, where one was built for that signal. Never blocks; see
@@ -240,7 +260,20 @@ impl Pipeline {
 
     /// Stops it and says what became of every item. Returns by the deadline; safe twice.
     pub fn shutdown(&mut self, deadline: Deadline) -> Summary {
+        self.stopped = true;
         self.service.shutdown(deadline)
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        if self.stopped {
+            return;
+        }
+        let summary = self.shutdown(Deadline::after(self.clock.now(), self.drop_timeout));
+        if summary.has_loss() {
+            log::error!("a pipeline was dropped and lost data: {summary:?}");
+        }
     }
 }
 
@@ -248,6 +281,8 @@ impl Builder {
     /// The signals it carries. Default: all of them. Each has its own thread and books.
     pub fn signals(mut self, signals: impl IntoIterator<Item = Signal>) -> Builder {
         self.signals = signals.into_iter().collect();
+        self.signals.sort_by_key(|signal| signal.index());
+        self.signals.dedup();
         self
     }
 
@@ -468,6 +503,12 @@ impl Builder {
         self
     }
 
+    /// How long dropping the pipeline may take where it was not shut down before. Default 5 s.
+    pub fn drop_timeout(mut self, timeout: Duration) -> Builder {
+        self.drop_timeout = timeout;
+        self
+    }
+
     /// Makes the components and starts them, from the exporters backwards.
     ///
     /// # Errors
@@ -475,8 +516,8 @@ impl Builder {
     /// Names the component that cannot be made or started.
     pub fn start(mut self) -> Result<Pipeline, StartFailure> {
         let (name, otlp) = (std::mem::take(&mut self.name), std::mem::take(&mut self.otlp));
-        let service = self.build(&name)?.start()?;
-        Ok(Pipeline { service, name, otlp })
+        let drop_timeout = self.drop_timeout;
+        Pipeline::named(self.build(&name)?, name, otlp, drop_timeout)
     }
 
     /// What the service is made of: one spec for each signal and each part between gates.
@@ -550,6 +591,9 @@ impl Builder {
 
         let mut receivers: Vec<(String, Box<dyn Receiver>)> = Vec::new();
         for (id, make) in self.receivers {
+            if receivers.iter().any(|(other, _)| *other == id) {
+                return Err(failure("receiver", &id, "there are two of that id".to_owned()));
+            }
             let made = make(&Parts { id: &id, ..parts }).map_err(|message| failure("receiver", &id, message))?;
             receivers.push((id, made));
         }

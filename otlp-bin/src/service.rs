@@ -97,13 +97,14 @@ pub struct ServiceBuilder {
     pub pool: Option<Arc<rayon::ThreadPool>>,
 }
 
-/// A running service. Stops without a limit in time when dropped.
+/// A running service. Stops when dropped, and takes an hour at most, where it was not stopped before.
 pub struct Service {
     receivers: Vec<(String, Box<dyn Receiver>)>,
     pipelines: Vec<Running>,
     destinations: Vec<Arc<Destination>>,
     clock: Clock,
     prefix: &'static str,
+    stopped: bool,
 }
 
 struct Running {
@@ -185,6 +186,7 @@ impl ServiceBuilder {
             destinations: destinations.values().cloned().collect(),
             clock: clock.clone(),
             prefix: threads.prefix,
+            stopped: false,
         };
         let order = flow_order(&pipelines, &connectors);
         let mut specs: Vec<Option<(PipelineSpec, _)>> = pipelines.into_iter().zip(inlets).map(Some).collect();
@@ -328,6 +330,7 @@ impl Service {
 
     /// Stops everything, from receivers forwards, and says what became of every item. Safe twice.
     pub fn shutdown(&mut self, deadline: Deadline) -> Summary {
+        self.stopped = true;
         self.stop_receivers(deadline);
         for running in &mut self.pipelines {
             running.stage.shutdown(deadline);
@@ -392,8 +395,9 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        let deadline = Deadline::after(self.clock.now(), Duration::from_secs(3600));
-        self.shutdown(deadline);
+        if !self.stopped {
+            self.shutdown(Deadline::after(self.clock.now(), Duration::from_secs(3600)));
+        }
     }
 }
 

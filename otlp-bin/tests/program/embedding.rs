@@ -90,10 +90,12 @@ fn pipelines_stand_side_by_side_with_threads_and_metrics_of_their_own() {
     pipelines[0].outlet(Signal::Traces).unwrap().try_send(generate::batch(Signal::Traces, 1, 3)).unwrap();
     assert!(sinks[0].wait_for_items(ItemCount(3), PATIENCE));
     #[cfg(target_os = "linux")]
-    {
-        let names = thread_names();
-        for name in ["one-proc-0", "two-proc-0", "host-0"] {
-            assert!(names.iter().any(|other| other == name), "{name} is not among {names:?}");
+    for name in ["one-proc-0", "two-proc-0", "host-0"] {
+        // A thread names itself once it runs.
+        let deadline = soon();
+        while !thread_names().iter().any(|other| other == name) {
+            assert!(!deadline.passed(Instant::now()), "{name} is not among {:?}", thread_names());
+            std::thread::yield_now();
         }
     }
     assert_eq!(pipelines.each_ref().map(Pipeline::unhealthy), [Vec::<String>::new(), Vec::new()]);
@@ -195,7 +197,9 @@ fn a_summary_of_a_window_is_acknowledged_to_everybody_whose_items_it_sums_up() {
 fn what_cannot_be_made_is_named() {
     let sink = CollectingExporter::new();
     let config = batch::Config { send_batch_size: 10, send_batch_max_size: 5, ..batch::Config::default() };
+    let hand = |_: &otlp_bin::pipeline::Parts<'_>| Hand::default();
     let failures = [
+        to_sink("hands", &sink).receiver("hand", hand).receiver("hand", hand).start().unwrap_err(),
         Pipeline::builder("empty").start().unwrap_err(),
         to_sink("batch", &sink).batch("batch", config).start().unwrap_err(),
         to_sink("two", &sink)
@@ -215,8 +219,8 @@ fn what_cannot_be_made_is_named() {
             .unwrap_err(),
     ];
     let components: Vec<_> = failures.iter().map(|failure| failure.component.as_str()).collect();
-    assert_eq!(components, ["pipeline empty", "processor batch", "exporter sink", "receiver otlp"]);
-    assert!(failures[1].to_string().contains("send_batch_max_size"), "{}", failures[1]);
+    assert_eq!(components, ["receiver hand", "pipeline empty", "processor batch", "exporter sink", "receiver otlp"]);
+    assert!(failures[2].to_string().contains("send_batch_max_size"), "{}", failures[2]);
 }
 
 #[test]
@@ -245,4 +249,28 @@ fn a_gate_that_blocks_holds_back_what_is_before_it_and_loses_nothing() {
     assert_eq!(sink.items(), ItemCount(100));
     let rows: Vec<_> = summary.0.iter().map(|row| (row.pipeline.as_str(), row.exported)).collect();
     assert_eq!(rows, [("traces/gated", ItemCount(100)), ("traces/gated:1", ItemCount(100))]);
+}
+
+#[test]
+fn a_pipeline_that_is_dropped_ends_although_its_destination_does_not_answer() {
+    let dead =
+        CollectingExporter::failing(otlp_core::Failure::refused(otlp_core::Reason::CONNECTION, "nobody listens"));
+    let pipeline = Pipeline::builder("dropped")
+        .signals([Signal::Traces])
+        .exporter("dead", {
+            let dead = dead.clone();
+            move |with, signal| Settings {
+                retry: retry::Config::fixed(u32::MAX, Duration::from_millis(10)),
+                ..with.settings(signal, dead.clone())
+            }
+        })
+        .drop_timeout(Duration::from_millis(50))
+        .start()
+        .unwrap();
+    let (batch, heard) = asked(generate::batch(Signal::Traces, 1, 5), AckMode::Exported);
+    pipeline.outlet(Signal::Traces).unwrap().try_send(batch).unwrap();
+    assert!(dead.wait_for_attempts(2, PATIENCE));
+    drop(pipeline);
+    let Ok(Outcome::Failed(failure)) = heard.try_recv() else { panic!("its sender has been told") };
+    assert!(failure.is_retryable(), "{failure}");
 }

@@ -9,10 +9,17 @@
 
 #[path = "../../examples/custom.rs"]
 mod custom;
+#[path = "../../examples/components/sink.rs"]
+mod sink;
 #[path = "../../examples/slow_spans.rs"]
 mod slow_spans;
+#[path = "../../examples/components/stamp.rs"]
+mod stamp;
 #[path = "../../examples/test_harness.rs"]
 mod test_harness;
+
+use otlp_core::Signal;
+use otlp_core::testing::verify;
 
 #[test]
 fn components_of_ones_own_make_a_pipeline() {
@@ -30,4 +37,10 @@ fn slow_spans_are_filtered_batched_and_exported_with_retries() {
 fn a_test_may_have_a_collector_of_its_own() {
     let lines = test_harness::run().unwrap();
     assert_eq!(lines.len(), 1);
+}
+
+#[test]
+fn components_of_ones_own_keep_the_contract() {
+    verify::processor(Signal::Traces, stamp::Stamp::default);
+    verify::exporter(Signal::Traces, sink::Sink::default, || None);
 }

@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use otlp_core::component::{Health, HealthState, Outlets, Receiver, StartError};
 use otlp_core::{Deadline, Signal};
 use parking_lot::Mutex;
 
 use super::{Merge, Options};
+
+/// How long those that were started may take to stop again where another could not be started.
+const START_FAILED_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Several receivers whose batches reach each pipeline in fair turns.
 ///
@@ -43,12 +47,17 @@ impl Receiver for Merged {
             }
             self.merges.push(merge);
         }
-        self.receivers.iter_mut().zip(lanes).try_for_each(|((id, receiver), own)| {
+        let started = self.receivers.iter_mut().zip(lanes).try_for_each(|((id, receiver), own)| {
             receiver.start(own).map_err(|error| StartError {
                 message: format!("receiver {id}: {}", error.message),
                 source: error.source,
             })
-        })
+        });
+        if started.is_err() {
+            // None is to go on alone; nothing has come in yet.
+            self.shutdown(Deadline::after(Instant::now(), START_FAILED_DEADLINE));
+        }
+        started
     }
 
     fn shutdown(&mut self, deadline: Deadline) {

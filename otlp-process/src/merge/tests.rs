@@ -199,3 +199,27 @@ fn merged_receivers_keep_the_contract_of_a_receiver() {
         });
     }
 }
+
+#[test]
+fn where_one_cannot_start_none_goes_on() {
+    struct Broken;
+    impl Receiver for Broken {
+        fn start(&mut self, _: Outlets) -> Result<(), StartError> {
+            Err(StartError { message: "the address is in use".into(), source: None })
+        }
+
+        fn shutdown(&mut self, _: Deadline) {}
+
+        fn health(&self) -> Health {
+            Health { state: HealthState::Stopped, message: String::new() }
+        }
+    }
+    let hand = Hand::default();
+    let receivers: Vec<(String, Box<dyn Receiver>)> =
+        vec![("fine".into(), Box::new(hand.clone())), ("bad".into(), Box::new(Broken))];
+    let mut merged = Merged::new(receivers, Options::default());
+    let error = merged.start(CollectingOutlet::new().outlets()).unwrap_err();
+    assert_eq!(error.message, "receiver bad: the address is in use");
+    assert_eq!(hand.health().state, HealthState::Stopped);
+    assert_eq!(merged.health().state, HealthState::Stopped);
+}
