@@ -98,3 +98,7 @@ pub mod logging;
 pub mod signals;
 
 pub use pipeline::Pipeline;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
