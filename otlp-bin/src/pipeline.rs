@@ -39,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use otlp_core::component::{Exporter, Health, Outlet, Outlets, Processor, Receiver, StartError};
-use otlp_core::flow::MemoryBudget;
+use otlp_core::flow::{MemoryBudget, WhenFull};
 use otlp_core::telemetry::Registry;
 use otlp_core::{AckMode, ByteSize, Clock, Deadline, Signal};
 use otlp_export::{Destination, Settings, Threads, file, otlp_grpc, otlp_http};
@@ -53,6 +53,9 @@ use crate::service::{InletSpec, PipelineSpec, Service, ServiceBuilder, StartFail
 
 /// What receivers of ours may hold in memory where nothing else is said.
 const BUDGET: ByteSize = ByteSize::mib(160);
+
+/// The inlet behind lanes where nothing else is said: small, since what waits in it has had its turn.
+const INLET_BEHIND_LANES: InletSpec = InletSpec { capacity: 16, when_full: WhenFull::Block, rate: None };
 
 /// How long dropping may take where nothing else is said.
 const DROP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -131,7 +134,7 @@ pub struct Builder {
     otlp: BTreeMap<String, Arc<Mutex<OtlpReceiver>>>,
     links: Vec<Link>,
     exits: Vec<(String, Exit)>,
-    inlet: InletSpec,
+    inlet: Option<InletSpec>,
     max_concurrent: usize,
     interleave: Option<merge::Options>,
     acknowledge: Option<AckMode>,
@@ -193,7 +196,7 @@ impl Pipeline {
             otlp: BTreeMap::new(),
             links: Vec::new(),
             exits: Vec::new(),
-            inlet: InletSpec::default(),
+            inlet: None,
             max_concurrent: 0,
             interleave: None,
             acknowledge: None,
@@ -361,7 +364,7 @@ impl Builder {
     }
 
     /// A gate before what comes next, which runs on a thread of its own: so many batches are behind it at once, and what
-    /// happens to one more is its policy. With [`WhenFull::Block`](otlp_core::flow::WhenFull::Block) what is before it
+    /// happens to one more is its policy. With [`WhenFull::Block`] what is before it
     /// waits for a permit.
     pub fn gate(mut self, gate: InletSpec) -> Builder {
         self.links.push(Link::Gate(gate));
@@ -447,7 +450,7 @@ impl Builder {
 
     /// The gate before the first processor: batches that wait, what happens beyond, how much passes in a time.
     pub fn inlet(mut self, inlet: InletSpec) -> Builder {
-        self.inlet = inlet;
+        self.inlet = Some(inlet);
         self
     }
 
@@ -458,7 +461,8 @@ impl Builder {
     }
 
     /// Gives each receiver a lane, and lets the lanes take turns; see [`merge`](mod@otlp_process::merge). Default: whoever
-    /// comes first is first.
+    /// comes first is first. Unless you say otherwise the inlet behind the lanes holds 16 batches and blocks, so that what
+    /// there is no room for waits in, and is refused by, its own lane.
     pub fn interleave(mut self, options: merge::Options) -> Builder {
         self.interleave = Some(options);
         self
@@ -573,7 +577,11 @@ impl Builder {
 
         let mut chains: Vec<(InletSpec, Vec<Processors>)> = Vec::new();
         let empty = || self.signals.iter().map(|_| Vec::new()).collect::<Vec<_>>();
-        chains.push((self.inlet, empty()));
+        let inlet = self.inlet.unwrap_or_else(|| match self.interleave {
+            Some(_) => INLET_BEHIND_LANES,
+            None => InletSpec::default(),
+        });
+        chains.push((inlet, empty()));
         for link in self.links {
             match link {
                 Link::Gate(inlet) => chains.push((inlet, empty())),

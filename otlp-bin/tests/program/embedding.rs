@@ -11,7 +11,7 @@ use otlp_core::component::{Health, Outlet, Outlets, Receiver, StartError};
 use otlp_core::flow::{MemoryBudget, WhenFull};
 use otlp_core::telemetry::{Registry, names};
 use otlp_core::testing::generate;
-use otlp_core::testing::sinks::CollectingExporter;
+use otlp_core::testing::sinks::{BlockingExporter, CollectingExporter};
 use otlp_core::thread::ThreadOptions;
 use otlp_core::{Ack, AckMode, Batch, ByteSize, Deadline, ItemCount, Outcome, Signal};
 use otlp_export::{Settings, queue, retry};
@@ -163,6 +163,38 @@ fn receivers_take_turns_before_a_pipeline_that_is_asked_to_interleave() {
     assert!(summary.balances() && !summary.has_loss());
     assert_eq!(sink.items(), ItemCount(60), "what waits in the lanes is handed on at the stop");
     hands[0].outlet().try_send(generate::batch(Signal::Traces, 1, 2)).unwrap_err();
+}
+
+#[test]
+fn a_receiver_that_floods_does_not_keep_another_from_its_turn() {
+    let (slow, hands) = (BlockingExporter::new(), [Hand::default(), Hand::default()]);
+    let [flood, trickle] = hands.clone();
+    let mut pipeline = Pipeline::builder("flooded")
+        .signals([Signal::Traces])
+        .receiver("flood", move |_| flood)
+        .receiver("trickle", move |_| trickle)
+        .interleave(merge::Options { turn_items: 1, ..merge::Options::default() })
+        .exporter("slow", {
+            let slow = slow.clone();
+            move |with, signal| Settings {
+                queue: queue::Config::disabled(),
+                retry: retry::Config::disabled(),
+                ..with.settings(signal, slow.clone())
+            }
+        })
+        .start()
+        .unwrap();
+    // One is being exported, 16 wait in the inlet, one in the thread that merges; the rest in the lane, which refuses.
+    let refused =
+        (0..1_000).filter(|&seed| hands[0].outlet().try_send(generate::batch(Signal::Traces, seed, 1)).is_err());
+    assert!(refused.count() > 800);
+    hands[1].outlet().try_send(generate::batch(Signal::Traces, 1, 7)).unwrap();
+    slow.open();
+    let summary = pipeline.shutdown(soon());
+    assert!(summary.balances() && !summary.has_loss());
+    let place = slow.delivered().iter().position(|seen| seen.items == ItemCount(7)).unwrap();
+    assert!(place < 40, "the trickle came after {place} batches of the flood");
+    assert!(slow.delivered().len() > 100);
 }
 
 #[test]

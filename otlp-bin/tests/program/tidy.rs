@@ -59,3 +59,10 @@ fn otlp_core_has_no_default_features_and_every_crate_forbids_unsafe_code() {
         assert!(manifest.contains("[lints]\nworkspace = true"), "{name} does not take the workspace's lints");
     }
 }
+
+#[test]
+fn the_program_is_a_short_main_over_the_public_library() {
+    let main = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/main.rs")).unwrap();
+    assert!(main.lines().count() < 300, "{} lines", main.lines().count());
+    assert!(!main.lines().any(|line| line.starts_with("mod ")), "what main uses is public");
+}

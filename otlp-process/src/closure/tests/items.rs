@@ -62,7 +62,7 @@ fn pair(key: &str, value: i64) -> KeyValue {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn filter_is_decode_retain_encode(seed in any::<u64>(), items in 1usize..80, quantile in 0usize..80) {
@@ -128,6 +128,51 @@ proptest! {
             }
         }
     }
+}
+
+/// By what they encode to: a NaN is equal to nothing.
+fn is_same(batch: &Batch, expected: &ExportTraceServiceRequest) -> bool {
+    traces(batch.body()).encode_to_vec() == expected.encode_to_vec()
+}
+
+/// Odd but legal shapes: names given twice or not at all, fields in any order, unknown ones between.
+#[test]
+fn ugly_requests_are_renamed_and_filtered_as_others() {
+    let (mut renamed, mut removed) = (0, 0);
+    for seed in 0..u64::from(cases()) * 10 {
+        let Ok((batch, _)) = Batch::check(Signal::Traces, generate::ugly(Signal::Traces, seed), &Limits::default())
+        else {
+            continue;
+        };
+        if batch.items() == ItemCount::ZERO {
+            continue;
+        }
+        let mut expected = traces(batch.body());
+        for span in spans(&mut expected) {
+            if span.kind % 2 == 0 {
+                span.name.push('!');
+                renamed += 1;
+            }
+        }
+        let rename = map(|item| {
+            let otlp_core::wire::view::ItemView::Span(span) = item.view() else { panic!("a span") };
+            if span.kind() % 2 == 0 {
+                let name = format!("{}!", item.name());
+                item.set_name(&name);
+            }
+        });
+        let changed = apply(&rename, batch).unwrap();
+        is_valid(&changed);
+        assert!(is_same(&changed, &expected), "seed {seed}");
+        let whole = changed.items();
+        retain_spans(&mut expected, |span| span.name.ends_with('!'));
+        if let Some(left) = apply(&filter(|item| item.name().ends_with('!')), changed) {
+            is_valid(&left);
+            assert!(is_same(&left, &expected), "seed {seed}");
+            removed += (whole - left.items()).get();
+        }
+    }
+    assert!(renamed > 0 && removed > 0, "{renamed} renamed, {removed} removed");
 }
 
 #[test]

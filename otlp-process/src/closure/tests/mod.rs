@@ -11,6 +11,11 @@ use otlp_core::flow::gate::Room;
 use otlp_core::telemetry::ledger::Ledger;
 use otlp_core::{Ack, AckMode, Batch, Clock, Failure, Group, ItemCount, Outcome, Reason};
 
+/// How many generated cases each property has; `OTLPD_CASES` asks for more.
+fn cases() -> u32 {
+    std::env::var("OTLPD_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(64)
+}
+
 /// A batch whose sender waits.
 fn asked(batch: Batch, mode: AckMode) -> (Batch, Receiver<Outcome>) {
     let (sender, heard) = channel();

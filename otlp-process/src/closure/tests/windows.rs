@@ -15,7 +15,7 @@ fn summary(items: u64) -> Batch {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     /// Every window but the last has exactly as many items as asked for, order is kept, and nothing is lost.
     #[test]
