@@ -70,7 +70,8 @@
 //!
 //! # Features
 //!
-//! All off by default, all additive: `types` (prost, opentelemetry-proto), `gzip`, `zstd`, `snappy`, `lz4`, `testing`.
+//! All off by default, all additive: `types` (prost, opentelemetry-proto), `gzip`, `zstd`, `snappy`, `lz4`, `tls`
+//! (rustls), `testing`.
 #![warn(missing_docs)]
 #![deny(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -88,6 +89,8 @@ pub mod signal;
 pub mod status;
 pub mod telemetry;
 pub mod thread;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod unit;
 pub mod wire;
 

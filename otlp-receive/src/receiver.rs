@@ -136,7 +136,7 @@ impl OtlpReceiver {
         }
         let alpn = names.into_iter().filter_map(|(spoken, name)| spoken.then_some(name)).collect();
         let now = self.env.clock.now();
-        let tls = wanted.tls.map(|config| tls::Acceptor::new(config, alpn, at.clone(), now)).transpose();
+        let tls = wanted.tls.map(|config| tls::Acceptor::new(config, alpn, &at, now)).transpose();
         let tls = tls.map_err(|error| StartError { message: format!("{at}.{error}"), source: None })?;
         let endpoint = wanted.endpoint;
         let (listener, address) = listen(endpoint, wanted.transport).map_err(|error| StartError {
