@@ -27,7 +27,7 @@ pub struct Config {
     pub max_connections: usize,
 }
 
-/// Which addresses of a host to listen on.
+/// What kind of address to listen on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transport {
     /// IPv4 or IPv6.
@@ -37,6 +37,10 @@ pub enum Transport {
     Tcp4,
     /// IPv6 only.
     Tcp6,
+    /// A Unix socket. The endpoint is the path of its file, or `@name` for one without a file (Linux). The file is made
+    /// with what the umask leaves of mode 777, as the Collector does: who may write to it may send. A file that a dead
+    /// process left is replaced, and the file is removed when the receiver stops.
+    Unix,
 }
 
 /// A value that cannot be used.
@@ -122,8 +126,22 @@ pub(crate) fn bounded_or(time: Duration, default: Duration) -> Duration {
     if time.is_zero() { default } else { bounded(time) }
 }
 
-/// Finds out whether `endpoint` is host:port.
-pub(crate) fn check_endpoint(endpoint: &str) -> Result<(), ConfigError> {
+/// Finds out whether `endpoint` is host:port, or what a Unix socket can be named.
+pub(crate) fn check_endpoint(endpoint: &str, transport: Transport) -> Result<(), ConfigError> {
+    if transport == Transport::Unix {
+        return match endpoint {
+            "" | "@" => wrong("endpoint", "is empty; with transport: unix it is a path"),
+            name if name.contains('\0') => wrong("endpoint", "has a zero byte"),
+            name if name.starts_with('@') && !cfg!(target_os = "linux") => {
+                wrong("endpoint", "begins with @, which only Linux has")
+            }
+            // As the system's address has room for, with its end.
+            name if name.len() > 107 => {
+                wrong("endpoint", "is longer than 107 bytes, which no Unix socket's path can be")
+            }
+            _ => Ok(()),
+        };
+    }
     match endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>().is_ok()) {
         Some(true) => Ok(()),
         _ => wrong("endpoint", format!("\"{endpoint}\" is not host:port with a port up to 65535")),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use otlp_core::component::{Health, HealthState, Outlets, Receiver, StartError};
@@ -14,7 +14,7 @@ use otlp_core::{AckMode, Clock, Deadline, Stop};
 use crate::config::{Config, Transport};
 use crate::driver::{self, Driver, Kind, Port, Protocols};
 use crate::intake::Common;
-use crate::listen::{listen, plain};
+use crate::listen::{Listener, Place, listen, plain};
 use crate::{grpc, http, tls};
 
 /// What a receiver needs of the process it lives in.
@@ -56,8 +56,8 @@ struct Running {
     drivers: Vec<Arc<driver::Shared>>,
     threads: Vec<Supervised>,
     /// Closed when it stops; a driver that is begun again listens on them again. In the order of the ports.
-    listeners: Vec<Arc<TcpListener>>,
-    addresses: Vec<SocketAddr>,
+    listeners: Vec<Arc<Listener>>,
+    places: Vec<Place>,
 }
 
 /// A port as configured.
@@ -91,12 +91,12 @@ impl OtlpReceiver {
         OtlpReceiver { id: id.into(), config, env, running: None, stopped: false }
     }
 
-    /// The address where it takes OTLP/HTTP; `None` unless it runs and does.
+    /// The address where it takes OTLP/HTTP; `None` unless it runs and does, by TCP.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.address(Kind::Http)
     }
 
-    /// The address where it takes OTLP/gRPC; `None` unless it runs and does.
+    /// The address where it takes OTLP/gRPC; `None` unless it runs and does, by TCP.
     pub fn grpc_addr(&self) -> Option<SocketAddr> {
         self.address(Kind::Grpc)
     }
@@ -104,7 +104,7 @@ impl OtlpReceiver {
     fn address(&self, kind: Kind) -> Option<SocketAddr> {
         let running = self.running.as_ref()?;
         let index = running.ports.iter().position(|port| port.kind == kind)?;
-        running.addresses.get(index).copied()
+        running.places.get(index)?.socket_addr()
     }
 
     fn wanted(&self) -> Vec<Wanted<'_>> {
@@ -126,7 +126,7 @@ impl OtlpReceiver {
     }
 
     /// Binds the port and reads its certificates.
-    fn open(&self, wanted: &Wanted<'_>) -> Result<(Port, TcpListener, SocketAddr), StartError> {
+    fn open(&self, wanted: &Wanted<'_>) -> Result<(Port, Listener, Place), StartError> {
         let at = format!("receivers.{}.protocols.{}", self.id, wanted.name);
         // gRPC clients ask for h2 alone. A client that asks for both has a preference of its own at most, and what it
         // most likely wants is what the port is for: an OTLP/HTTP client as well offers h2 first.
@@ -139,18 +139,18 @@ impl OtlpReceiver {
         let tls = wanted.tls.map(|config| tls::Acceptor::new(config, alpn, &at, now)).transpose();
         let tls = tls.map_err(|error| StartError { message: format!("{at}.{error}"), source: None })?;
         let endpoint = wanted.endpoint;
-        let (listener, address) = listen(endpoint, wanted.transport).map_err(|error| StartError {
+        let (listener, place) = listen(endpoint, wanted.transport).map_err(|error| StartError {
             message: format!("cannot listen on {endpoint}: {}; set {at}.endpoint", plain(&error)),
             source: Some(error),
         })?;
-        Ok((Port { kind: wanted.kind, tls }, listener, address))
+        Ok((Port { kind: wanted.kind, tls }, listener, place))
     }
 
     fn start_threads(
         &self,
         drivers: &[Arc<driver::Shared>],
         ports: &Arc<[Port]>,
-        listeners: &[Arc<TcpListener>],
+        listeners: &[Arc<Listener>],
         protocols: &Arc<Protocols>,
     ) -> io::Result<Vec<Supervised>> {
         let mut threads = Vec::new();
@@ -186,12 +186,12 @@ impl Receiver for OtlpReceiver {
         self.config
             .check()
             .map_err(|error| StartError { message: format!("receivers.{}.{error}", self.id), source: None })?;
-        let (mut ports, mut listeners, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ports, mut listeners, mut places) = (Vec::new(), Vec::new(), Vec::new());
         for wanted in self.wanted() {
-            let (port, listener, address) = self.open(&wanted)?;
+            let (port, listener, place) = self.open(&wanted)?;
             ports.push(port);
             listeners.push(Arc::new(listener));
-            addresses.push(address);
+            places.push(place);
         }
         let ports: Arc<[Port]> = ports.into();
         let common = Common::new(&self.id, &self.config, outlets, &self.env);
@@ -212,11 +212,11 @@ impl Receiver for OtlpReceiver {
                     source: Some(error),
                 }
             })?;
-        for (port, address) in ports.iter().zip(&addresses) {
+        for (port, place) in ports.iter().zip(&places) {
             let protocol = if port.kind == Kind::Grpc { "GRPC" } else { "HTTP" };
-            log::info!("Starting {protocol} server: receiver {} listens on {address}", self.id);
+            log::info!("Starting {protocol} server: receiver {} listens on {place}", self.id);
         }
-        self.running = Some(Running { common, ports, drivers, threads, listeners, addresses });
+        self.running = Some(Running { common, ports, drivers, threads, listeners, places });
         Ok(())
     }
 

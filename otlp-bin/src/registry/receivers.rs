@@ -186,6 +186,7 @@ fn transport(protocol: &Section) -> Made<Transport> {
         "" | "tcp" => Ok(Transport::Tcp),
         "tcp4" => Ok(Transport::Tcp4),
         "tcp6" => Ok(Transport::Tcp6),
+        "unix" => Ok(Transport::Unix),
         other => Err(not_built(protocol, "transport", &format!("transport {other}"))),
     }
 }

@@ -4,7 +4,7 @@
 //! stays in the backlog and a level-triggered poller would report it without end.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::Shared;
 use super::inbox::Message;
 use super::poll::{Interest, Poller, fd};
+use crate::listen::Listener;
 
 /// Connections taken in one turn, so that those that are open have theirs.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -23,7 +24,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    listener: Arc<TcpListener>,
+    listener: Arc<Listener>,
     /// Its number among the receiver's ports.
     port: usize,
     drivers: Vec<Arc<Shared>>,
@@ -35,7 +36,7 @@ pub(crate) struct Acceptor {
 
 impl Acceptor {
     pub(crate) fn new(
-        listener: Arc<TcpListener>,
+        listener: Arc<Listener>,
         port: usize,
         drivers: Vec<Arc<Shared>>,
         connections_max: usize,
@@ -57,7 +58,7 @@ impl Acceptor {
         open: u64,
         now: Instant,
         shared: &Shared,
-    ) -> Vec<(TcpStream, SocketAddr)> {
+    ) -> Vec<(TcpStream, Option<SocketAddr>)> {
         let mut mine = Vec::new();
         let room = (self.connections_max as u64).saturating_sub(open).min(ACCEPTS_PER_TURN as u64);
         if room == 0 {
@@ -126,7 +127,9 @@ fn is_exhaustion(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Transport;
     use crate::driver::poll::{Ready, Waker};
+    use crate::listen::listen;
     use std::os::fd::BorrowedFd;
 
     /// Remembers what it was last told to watch for.
@@ -159,9 +162,8 @@ mod tests {
 
     #[test]
     fn while_it_pauses_the_listener_is_not_watched() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
+        let (listener, place) = listen("127.0.0.1:0", Transport::Tcp).unwrap();
+        let address = place.socket_addr().unwrap();
         let shared = Arc::new(Shared::new().unwrap());
         let mut acceptor = Acceptor::new(Arc::new(listener), 0, vec![Arc::clone(&shared)], 2);
         let (mut poller, now) = (Watches::default(), Instant::now());

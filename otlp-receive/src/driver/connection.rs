@@ -37,8 +37,12 @@ pub(super) struct Buffers {
 /// One connection of a driver.
 pub(super) struct Connection {
     stream: TcpStream,
-    peer: SocketAddr,
+    /// None behind a Unix socket.
+    peer: Option<SocketAddr>,
+    /// What it speaks; what its port is for until that is known.
     kind: Kind,
+    /// Whether it is in the books: as open, and as opened once it is known what it speaks.
+    is_counted: bool,
     tls: Option<Box<Tls>>,
     protocols: Arc<Protocols>,
     mailbox: Mailbox,
@@ -62,7 +66,7 @@ struct Undecided {
 
 impl Connection {
     pub(super) fn new(
-        (stream, peer): (TcpStream, SocketAddr),
+        (stream, peer): (TcpStream, Option<SocketAddr>),
         kind: Kind,
         tls: Option<&Acceptor>,
         protocols: &Arc<Protocols>,
@@ -70,9 +74,11 @@ impl Connection {
         now: Instant,
     ) -> io::Result<Connection> {
         stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
-        let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
-        socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        if peer.is_some() {
+            stream.set_nodelay(true)?;
+            let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
+            socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        }
         let tls = match tls {
             Some(acceptor) => Some(Box::new(Tls::new(acceptor.accept(now).map_err(io::Error::other)?))),
             None => None,
@@ -82,6 +88,7 @@ impl Connection {
             stream,
             peer,
             kind,
+            is_counted: false,
             tls,
             protocols: Arc::clone(protocols),
             mailbox,
@@ -101,9 +108,21 @@ impl Connection {
         fd(&self.stream)
     }
 
-    /// By which port it came.
-    pub(super) fn kind(&self) -> Kind {
-        self.kind
+    /// Takes it into the books, until it is dropped.
+    pub(super) fn count(&mut self) {
+        self.is_counted = true;
+        if let Some(metrics) = self.protocols.metrics(self.kind) {
+            metrics.connections.add(1);
+            if self.exchange.is_some() {
+                metrics.connections_opened.increment();
+            }
+        }
+    }
+
+    fn uncount(&self) {
+        if let Some(metrics) = self.protocols.metrics(self.kind).filter(|_| self.is_counted) {
+            metrics.connections.sub(1);
+        }
     }
 
     /// The socket is ready.
@@ -178,7 +197,7 @@ impl Connection {
             self.receive(&mut buffers.plain, now);
         }
         if let Err(error) = result {
-            log::debug!("the connection of {} ends, TLS: {error}", self.peer);
+            log::debug!("the connection of {:?} ends, TLS: {error}", self.peer);
             // The alert says why.
             if let Some(tls) = &mut self.tls {
                 let _ = tls.flush(&self.stream);
@@ -216,7 +235,13 @@ impl Connection {
         let exchange = self.protocols.exchange(http2, self.kind, self.mailbox.clone(), self.peer, now);
         self.undecided.over = exchange.is_none();
         self.undecided.seen = Vec::new();
-        self.exchange = exchange;
+        let Some((spoken, exchange)) = exchange else { return };
+        self.exchange = Some(exchange);
+        self.uncount();
+        self.kind = spoken;
+        if self.is_counted {
+            self.count();
+        }
     }
 
     fn closed_by_peer(&mut self, now: Instant) {
@@ -301,6 +326,17 @@ impl Connection {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.exchange.as_ref().map_or(Some(self.undecided.until), |exchange| exchange.deadline())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.uncount();
+        // One that never said what it speaks is its port's.
+        let metrics = self.protocols.metrics(self.kind).filter(|_| self.is_counted && self.exchange.is_none());
+        if let Some(metrics) = metrics {
+            metrics.connections_opened.increment();
+        }
     }
 }
 

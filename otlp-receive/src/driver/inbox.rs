@@ -18,7 +18,8 @@ pub(crate) enum Message {
     /// A connection to own.
     Connection {
         stream: TcpStream,
-        peer: SocketAddr,
+        /// None behind a Unix socket.
+        peer: Option<SocketAddr>,
         /// The number of the port it came by.
         port: usize,
     },

@@ -21,7 +21,7 @@ pub(crate) mod poll;
 mod timers;
 mod tls;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -36,6 +36,7 @@ use self::exchange::Exchange;
 use self::inbox::{Inbox, Mailbox, Message};
 use self::poll::{Poller, Ready};
 use self::timers::Timers;
+use crate::listen::Listener;
 use crate::metrics::Metrics;
 use crate::{grpc, http, tls as certificates};
 
@@ -86,7 +87,7 @@ pub(crate) struct Driver {
     pub(crate) peers: Vec<Arc<Shared>>,
     pub(crate) ports: Arc<[Port]>,
     /// In one driver only, in the order of the ports: it deals out connections to all.
-    pub(crate) listeners: Vec<Arc<TcpListener>>,
+    pub(crate) listeners: Vec<Arc<Listener>>,
     pub(crate) protocols: Arc<Protocols>,
     pub(crate) clock: Clock,
 }
@@ -170,17 +171,18 @@ impl Protocols {
         http2: bool,
         kind: Kind,
         mailbox: Mailbox,
-        peer: SocketAddr,
+        peer: Option<SocketAddr>,
         now: Instant,
-    ) -> Option<Box<dyn Exchange>> {
+    ) -> Option<(Kind, Box<dyn Exchange>)> {
         match (&self.grpc, &self.http) {
             (Some(grpc), http) if http2 || http.is_none() => {
-                Some(Box::new(grpc::session::Session::new(Arc::clone(grpc), mailbox, Some(peer), now)))
+                Some((Kind::Grpc, Box::new(grpc::session::Session::new(Arc::clone(grpc), mailbox, peer, now))))
             }
             (_, Some(http)) => {
-                let session = http::session::Session::new(Arc::clone(http), mailbox, Some(peer), now);
+                let session = http::session::Session::new(Arc::clone(http), mailbox, peer, now);
                 // NET-07: what is lost on the other protocol's port goes away with its answer.
-                Some(Box::new(if kind == Kind::Grpc { session.ends_with_errors() } else { session }))
+                let session = if kind == Kind::Grpc { session.ends_with_errors() } else { session };
+                Some((Kind::Http, Box::new(session)))
             }
             (_, None) => None,
         }
@@ -284,22 +286,19 @@ impl Life {
         }
     }
 
-    fn add(&mut self, stream: TcpStream, peer: SocketAddr, port: usize) {
+    fn add(&mut self, stream: TcpStream, peer: Option<SocketAddr>, port: usize) {
         let Some(Port { kind, tls }) = self.ports.get(port).filter(|_| self.draining.is_none()) else { return };
         let key = self.connections.next_key(&self.shared.generation);
         let mailbox = Mailbox::new(Arc::clone(&self.shared.inbox), key);
         // A socket that fails here was closed by its peer already.
         let made = Connection::new((stream, peer), *kind, tls.as_ref(), &self.protocols, mailbox, self.now);
-        let Ok(connection) = made else { return };
+        let Ok(mut connection) = made else { return };
         if let Err(error) = self.poller.add(connection.fd(), key, connection.interest) {
-            log::warn!("cannot watch the connection of {peer}: {error}");
+            log::warn!("cannot watch the connection of {peer:?}: {error}");
             return;
         }
+        connection.count();
         self.connections.insert(key, connection);
-        if let Some(metrics) = self.protocols.metrics(*kind) {
-            metrics.connections.add(1);
-            metrics.connections_opened.increment();
-        }
         // Its first request has mostly arrived already.
         if let Some(connection) = self.connections.get(key) {
             connection.read(&mut self.buffers, self.now);
@@ -397,20 +396,7 @@ impl Life {
     fn remove(&mut self, key: u64) {
         if let Some(connection) = self.connections.remove(key) {
             self.poller.remove(connection.fd(), key);
-            self.closed(connection.kind());
         }
-    }
-
-    fn closed(&self, kind: Kind) {
-        if let Some(metrics) = self.protocols.metrics(kind) {
-            metrics.connections.sub(1);
-        }
-    }
-}
-
-impl Drop for Life {
-    fn drop(&mut self) {
-        self.connections.entries.iter().flatten().for_each(|(_, connection)| self.closed(connection.kind()));
     }
 }
 

@@ -12,7 +12,7 @@ use crate::tls;
 pub struct Config {
     /// `host:port` to listen on. An empty host is every address of the machine. Default `localhost:4317`.
     pub endpoint: String,
-    /// Which of the addresses that the host has. Default `tcp`: IPv4 before IPv6.
+    /// Which of the addresses that the host has, or a Unix socket. Default `tcp`: IPv4 before IPv6.
     pub transport: Transport,
     /// TLS. Default: plain text.
     pub tls: Option<tls::Config>,
@@ -89,7 +89,7 @@ impl Config {
     ///
     /// The first such key. Host names are not resolved here.
     pub fn check(&self) -> Result<(), ConfigError> {
-        check_endpoint(&self.endpoint)?;
+        check_endpoint(&self.endpoint, self.transport)?;
         if let Some(tls) = &self.tls {
             tls.check()?;
         }

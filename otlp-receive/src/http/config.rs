@@ -13,7 +13,7 @@ use crate::tls;
 pub struct Config {
     /// `host:port` to listen on. An empty host is every address of the machine. Default `localhost:4318`.
     pub endpoint: String,
-    /// Which of the addresses that the host has. Default `tcp`: IPv4 before IPv6.
+    /// Which of the addresses that the host has, or a Unix socket. Default `tcp`: IPv4 before IPv6.
     pub transport: Transport,
     /// Where traces are posted. Default `/v1/traces`; a missing leading slash is added.
     pub traces_url_path: String,
@@ -98,7 +98,7 @@ impl Config {
     ///
     /// The first such key. Host names are not resolved here.
     pub fn check(&self) -> Result<(), ConfigError> {
-        check_endpoint(&self.endpoint)?;
+        check_endpoint(&self.endpoint, self.transport)?;
         if let Some(tls) = &self.tls {
             tls.check()?;
         }
