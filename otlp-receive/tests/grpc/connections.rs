@@ -30,7 +30,21 @@ fn both_protocols_are_understood_on_either_port_net_03_04() {
             assert_eq!(server.batch().context().transport, "http");
         }
     }
-    assert_eq!(server.metric("otlpd_receiver_connections_opened", ("transport", "grpc")), 2.0, "by port");
+    let opened = |transport| server.metric("otlpd_receiver_connections_opened", ("transport", transport));
+    assert_eq!((opened("grpc"), opened("http")), (2.0, 2.0));
+    // By what it speaks, not by its port; and by its port while it has said nothing.
+    let open = |transport| server.metric("otlpd_receiver_connections", ("transport", transport));
+    eventually("all are closed", || open("grpc") + open("http") == 0.0);
+    let silent = TcpStream::connect(grpc).unwrap();
+    eventually("the silent one is taken", || open("grpc") == 1.0);
+    let mut lost = Client::connect(grpc);
+    lost.send(&post(Signal::Traces, "", &data()[5..]));
+    assert_eq!(lost.answer().status, 200);
+    assert_eq!((open("grpc"), open("http")), (1.0, 1.0));
+    assert_eq!((opened("grpc"), opened("http")), (2.0, 3.0));
+    drop((silent, lost));
+    eventually("both are closed", || open("grpc") + open("http") == 0.0);
+    assert_eq!((opened("grpc"), opened("http")), (3.0, 3.0));
 }
 
 #[test]
