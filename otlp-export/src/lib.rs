@@ -16,6 +16,7 @@
 //! | `headers.rs`     | headers that a configuration adds                                              |
 //! | `open.rs`        | what an exporter has open, waited for when it stops                            |
 //! | `resolve.rs`     | names to addresses, remembered for a while                                     |
+//! | `unix.rs`        | names of Unix sockets                                                          |
 //! | `debug/`         | telemetry in words, for a person                                               |
 //! | `file/`          | telemetry into a file, to be read back                                         |
 //!
@@ -53,6 +54,7 @@ mod resolve;
 pub mod retry;
 mod steps;
 pub mod tls;
+mod unix;
 mod worker;
 
 pub use destination::{Destination, Settings};

@@ -8,28 +8,44 @@ use parking_lot::{Condvar, Mutex};
 /// Counts the calls of `export` that have not returned.
 #[derive(Default)]
 pub(crate) struct Open {
-    count: Mutex<usize>,
+    state: Mutex<State>,
     ended: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    count: usize,
+    closed: bool,
 }
 
 /// One of them; it ends when this is dropped.
 pub(crate) struct Call<'a>(&'a Open);
 
 impl Open {
-    /// Begins one.
-    pub(crate) fn begin(&self) -> Call<'_> {
-        *self.count.lock() += 1;
-        Call(self)
+    /// Begins one; not after [`Open::close`].
+    pub(crate) fn begin(&self) -> Option<Call<'_>> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return None;
+        }
+        state.count += 1;
+        Some(Call(self))
     }
 
-    /// Waits until none is open, or for the deadline.
-    pub(crate) fn wait(&self, clock: &Clock, deadline: Deadline) {
-        let mut count = self.count.lock();
-        while *count > 0 {
+    /// Whether [`Open::close`] has returned, or is waiting.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// Lets none begin any more, and waits until none is open, or for the deadline.
+    pub(crate) fn close(&self, clock: &Clock, deadline: Deadline) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        while state.count > 0 {
             match deadline.remaining(clock.now()) {
                 Some(Duration::ZERO) => break,
-                Some(left) => drop(self.ended.wait_for(&mut count, left)),
-                None => self.ended.wait(&mut count),
+                Some(left) => drop(self.ended.wait_for(&mut state, left)),
+                None => self.ended.wait(&mut state),
             }
         }
     }
@@ -37,7 +53,7 @@ impl Open {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        *self.0.count.lock() -= 1;
+        self.0.state.lock().count -= 1;
         self.0.ended.notify_all();
     }
 }

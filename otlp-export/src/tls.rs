@@ -29,6 +29,9 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 
 use crate::ConfigError;
 
+#[cfg(test)]
+pub(crate) mod authority;
+
 /// TLS of a client: the keys of an exporter's `tls` section.
 #[derive(Clone, Default, PartialEq)]
 pub struct Config {

@@ -180,7 +180,8 @@ pub(super) fn otlp_http_used(section: &Section, signal: Signal, checker: &mut Ch
         let message = format!("{base:?} is no URL; did you mean \"http://{base}\"?");
         return checker.error(section, "endpoint", message);
     }
-    if !base.starts_with("http://") && !base.starts_with("https://") {
+    // Ours, where the Collector has no way: a Unix socket.
+    if !["http://", "https://", "unix:", "unix-abstract:"].iter().any(|scheme| base.starts_with(scheme)) {
         checker.warn(section, "endpoint", format!("{base:?} has neither http:// nor https://: nothing can be sent"));
     }
 }

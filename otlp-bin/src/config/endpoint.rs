@@ -1,8 +1,9 @@
 //! What the Collector takes for an endpoint at load: gRPC targets and URLs as Go reads them.
 
-/// `host:port`, with http(s):// or dns:// before it; `unix://` targets pass unread.
+/// `host:port`, with http(s):// or dns:// before it; Unix sockets pass unread: `unix://`, and beyond what the Collector
+/// takes `unix:` and `unix-abstract:`, which gRPC has.
 pub(super) fn grpc_target(target: &str) -> Result<(), String> {
-    if target.starts_with("unix://") {
+    if target.starts_with("unix:") || target.starts_with("unix-abstract:") {
         return Ok(());
     }
     let address = ["http://", "https://", "dns:///", "dns://"]

@@ -1,19 +1,23 @@
 //! The keys of an `otlp_grpc` exporter, their defaults, their limits.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use http::uri::Authority;
 use otlp_core::codec::Coding;
 
 use super::Headers;
+use crate::otlp_http::Url;
+use crate::unix::SocketName;
 use crate::{ConfigError, queue, retry, tls};
 
 /// An `otlp_grpc` exporter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// `host:port`, with `http://`, `https://` or `dns:///` before it, or `unix:///path`. Needed. `http://` does not turn
-    /// TLS off; `https://` turns it on, whatever `tls` says.
+    /// `host:port`, with `http://`, `https://` or `dns:///` before it, or a Unix socket: `unix:///path`, `unix:path`,
+    /// `unix-abstract:name` (Linux). Needed. `http://` does not turn TLS off; `https://` turns it on, whatever `tls` says.
+    ///
+    /// Calls go through the proxy that `grpc_proxy`, else `HTTPS_PROXY` names in the environment, by CONNECT, unless
+    /// `NO_PROXY` says otherwise, the host is this one, or it is a Unix socket.
     pub endpoint: String,
     /// How messages are compressed: gzip, zstd, snappy or not at all. Default gzip. What came in that coding and was not
     /// changed leaves as it came.
@@ -161,7 +165,7 @@ pub(super) struct Target {
 pub(super) enum Place {
     /// An IPv6 address is without its brackets.
     Host(String, u16),
-    Unix(PathBuf),
+    Unix(SocketName),
 }
 
 impl Target {
@@ -172,9 +176,8 @@ impl Target {
         if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
             return Err("must not contain spaces or control characters".into());
         }
-        if let Some(path) = text.strip_prefix("unix://") {
-            let place = Place::Unix(PathBuf::from(path));
-            return if path.is_empty() { Err("must name a path".into()) } else { Ok(Target { https: false, place }) };
+        if let Some(name) = SocketName::parse(text) {
+            return name.map(|name| Target { https: false, place: Place::Unix(name) });
         }
         let prefix = ["http://", "https://", "dns:///", "dns://"].into_iter().find(|prefix| text.starts_with(prefix));
         let address = prefix.map_or(text, |prefix| &text[prefix.len()..]);
@@ -200,11 +203,19 @@ impl Target {
     }
 
     /// As it stands in `:authority`.
-    fn authority(&self) -> String {
+    pub(super) fn authority(&self) -> String {
         match &self.place {
             Place::Host(host, port) if host.contains(':') => format!("[{host}]:{port}"),
             Place::Host(host, port) => format!("{host}:{port}"),
             Place::Unix(_) => "localhost".into(),
+        }
+    }
+
+    /// What it would be as a URL, for the choice of a proxy: https, TLS or not, as other gRPC clients do.
+    pub(super) fn url(&self) -> Option<Url> {
+        match &self.place {
+            Place::Host(..) => Url::parse(&format!("https://{}/", self.authority())).ok(),
+            Place::Unix(_) => None,
         }
     }
 
@@ -233,15 +244,28 @@ mod tests {
             ("[::1]:4317", false, "[::1]:4317"),
             (":4317", false, "localhost:4317"),
             ("unix:///run/otlp.sock", false, "localhost"),
+            ("unix:otlp.sock", false, "localhost"),
         ] {
             let target = Target::parse(text).unwrap();
             assert_eq!((target.https, target.authority().as_str()), (https, authority), "{text}");
         }
         let socket = Target::parse("unix:///run/otlp.sock").unwrap();
-        assert_eq!(socket.place, Place::Unix("/run/otlp.sock".into()));
-        for text in
-            ["", "h", "h:", "h:x", "h:0", "h:65536", "a:b:1", "http://h/v1:1", "unix://", "h :1", "dns://1.1.1.1/h:1"]
-        {
+        assert_eq!(socket.place, Place::Unix(SocketName::Path("/run/otlp.sock".into())));
+        for text in [
+            "",
+            "h",
+            "h:",
+            "h:x",
+            "h:0",
+            "h:65536",
+            "a:b:1",
+            "http://h/v1:1",
+            "unix://",
+            "unix:",
+            "unix://a",
+            "h :1",
+            "dns://1.1.1.1/h:1",
+        ] {
             assert!(Target::parse(text).is_err(), "{text}");
         }
     }

@@ -16,7 +16,7 @@ use otlp_core::{Failure, Outcome, Reason};
 use parking_lot::Mutex;
 use socket2::Socket;
 
-use super::config::{Balancer, Place};
+use super::config::Balancer;
 use super::link::{Call, Ended, Link};
 use super::wire::{Readiness, Waker, wait};
 use super::{Address, Plan, timed_out};
@@ -64,11 +64,6 @@ impl Shared {
         inbox.addresses = Some(addresses);
         drop(inbox);
         self.waker.wake();
-    }
-
-    /// Whether [`Shared::close`] was called.
-    pub(super) fn is_closed(&self) -> bool {
-        self.inbox.lock().closed
     }
 
     /// Ends what is open, and the thread.
@@ -301,8 +296,8 @@ impl Driver {
             Address::Tcp(address) => format!("cannot connect to {address}: {error}"),
             Address::Unix => format!("cannot connect to {}: {error}", self.plan.to),
         };
-        if let Place::Host(host, port) = &self.plan.target.place {
-            self.plan.names.expire(host, *port);
+        if let Some((host, port)) = self.plan.host() {
+            self.plan.names.expire(host, port);
         }
     }
 

@@ -22,6 +22,7 @@ use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use super::answer::{self, Head};
 use super::config::{Keepalive, Place};
 use super::message::{Incoming, Message, timeout_value};
+use super::tunnel::Tunnel;
 use super::wire::{Readiness, Wire};
 use super::{Address, Plan};
 
@@ -83,6 +84,8 @@ type Greeting = Pin<Box<dyn Future<Output = Result<(SendRequest<Message>, Connec
 enum Stage {
     /// No connection yet.
     Connecting(Wire),
+    /// The proxy is asked for the way.
+    Tunnelling(Wire, Tunnel),
     /// TLS shakes hands.
     Securing(Wire),
     /// Our first frames are written.
@@ -275,8 +278,16 @@ impl Link {
                     Ok(None) => {}
                     Ok(Some(error)) | Err(error) => return Err(error.to_string()),
                 }
-                (Stage::Securing(wire), true)
+                match &self.plan.proxy {
+                    Some(proxy) => (Stage::Tunnelling(wire, Tunnel::new(proxy, &self.plan.target.authority())), true),
+                    None => (Stage::Securing(wire), true),
+                }
             }
+            Stage::Tunnelling(wire, mut tunnel) => match tunnel.advance(&mut wire.beneath()) {
+                Ok(true) => (Stage::Securing(wire), true),
+                Ok(false) => (Stage::Tunnelling(wire, tunnel), false),
+                Err(error) => return Err(error.to_string()),
+            },
             Stage::Securing(mut wire) => match wire.shake_hands() {
                 Ok(true) => match wire.alpn() {
                     // A server that does not choose is given the benefit of the doubt.
@@ -452,7 +463,7 @@ fn request(uri: &Uri, headers: &HeaderMap, left: Option<Duration>) -> Request<()
 fn open(address: &Address, place: &Place) -> io::Result<Socket> {
     let (address, domain) = match (address, place) {
         (Address::Tcp(address), _) => (SockAddr::from(*address), Domain::for_address(*address)),
-        (Address::Unix, Place::Unix(path)) => (SockAddr::unix(path)?, Domain::UNIX),
+        (Address::Unix, Place::Unix(path)) => (path.address()?, Domain::UNIX),
         (Address::Unix, Place::Host(..)) => return Err(io::ErrorKind::InvalidInput.into()),
     };
     let socket = Socket::new(domain, Type::STREAM, None)?;

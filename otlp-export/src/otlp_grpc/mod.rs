@@ -7,6 +7,7 @@
 //! | `answer.rs`  | what an answer means; no socket                                               |
 //! | `driver.rs`  | the thread: calls to connections, backoff, deadlines                          |
 //! | `link.rs`    | one connection and its calls                                                  |
+//! | `tunnel.rs`  | the way through a proxy                                                       |
 //! | `wire.rs`    | a socket as `h2` wants it, and waiting for several                            |
 //! | `tests/`     | against a server that does what the test says: the rows XG and RG             |
 //!
@@ -49,6 +50,7 @@ mod link;
 mod message;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 mod wire;
 
 use std::fmt;
@@ -75,7 +77,7 @@ use self::message::Message;
 use crate::ConfigError;
 pub use crate::headers::Headers;
 use crate::open::Open;
-use crate::otlp_http::base64;
+use crate::otlp_http::{Proxies, Url, base64};
 use crate::resolve::Names;
 use crate::tls;
 
@@ -117,6 +119,8 @@ pub struct OtlpGrpc {
 struct Plan {
     id: String,
     target: Target,
+    /// The proxy, where there is one.
+    proxy: Option<Url>,
     /// The endpoint, for messages.
     to: String,
     uri: Uri,
@@ -162,11 +166,28 @@ impl OtlpGrpc {
         clock: Clock,
         registry: &Registry,
     ) -> Result<OtlpGrpc, ConfigError> {
+        OtlpGrpc::in_environment(id, config, signal, threads, clock, registry, |name| std::env::var(name).ok())
+    }
+
+    /// The same, with `variable` to look into the environment.
+    fn in_environment(
+        id: &str,
+        config: &Config,
+        signal: Signal,
+        threads: ThreadOptions,
+        clock: Clock,
+        registry: &Registry,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<OtlpGrpc, ConfigError> {
         config.check()?;
         if let Some(key) = config.unbuilt() {
             return Err(ConfigError::new(key, "not built yet"));
         }
         let target = config.target()?;
+        let proxy = match target.url() {
+            Some(url) => Proxies::of_grpc(variable)?.for_url(&url).cloned(),
+            None => None,
+        };
         let tls = match config.is_tls(&target) {
             true => Some(tls::Client::new(&config.tls, &[b"h2"], id)?),
             false => None,
@@ -191,6 +212,7 @@ impl OtlpGrpc {
             in_flight_max: config.in_flight_max(),
             names: Names::default(),
             target,
+            proxy,
             meters: Meters {
                 opened: registry.counter(names::EXPORTER_CONNECTIONS_OPENED, None, labels()),
                 reused: registry.counter(names::EXPORTER_CONNECTIONS_REUSED, None, labels()),
@@ -232,8 +254,8 @@ impl OtlpGrpc {
     }
 
     fn addresses(&self) -> Result<Vec<Address>, Failure> {
-        let Place::Host(host, port) = &self.plan.target.place else { return Ok(vec![Address::Unix]) };
-        let found = self.plan.names.resolve(host, *port).map_err(|error| {
+        let Some((host, port)) = self.plan.host() else { return Ok(vec![Address::Unix]) };
+        let found = self.plan.names.resolve(host, port).map_err(|error| {
             Failure::refused(Reason::CONNECTION, format!("cannot resolve {host} of {}: {error}", self.plan.to))
         })?;
         Ok(found.into_iter().map(Address::Tcp).collect())
@@ -263,6 +285,17 @@ impl OtlpGrpc {
         let (answer, answered) = crossbeam_channel::bounded(1);
         self.shared.submit(Call { message, deadline, answer, returned: 0 }, addresses);
         answered.recv().map_err(|_| Failure::refused(Reason::PANIC, "the thread tx-grpc panicked"))
+    }
+}
+
+impl Plan {
+    /// Where connections go: the proxy, or the server; `None` for a Unix socket.
+    fn host(&self) -> Option<(&str, u16)> {
+        match (&self.proxy, &self.target.place) {
+            (Some(proxy), _) => Some((&proxy.host, proxy.port)),
+            (None, Place::Host(host, port)) => Some((host, *port)),
+            (None, Place::Unix(_)) => None,
+        }
     }
 }
 
@@ -312,19 +345,21 @@ impl Exporter for OtlpGrpc {
             Some(timeout) => deadline.min(Deadline::after(self.clock.now(), timeout)),
             None => deadline,
         };
-        let _open = self.open.begin();
+        let Some(_open) = self.open.begin() else {
+            return Failure::refused(Reason::SHUTDOWN, "the exporter is stopped").into();
+        };
         self.call(group, deadline).unwrap_or_else(Outcome::from)
     }
 
     fn shutdown(&self, deadline: Deadline) {
-        self.open.wait(&self.clock, deadline);
+        self.open.close(&self.clock, deadline);
         self.shared.close();
         // It ends what is open, writes a few frames and never blocks: joined in no time.
         drop(self.thread.lock().take());
     }
 
     fn health(&self) -> Health {
-        if self.shared.is_closed() {
+        if self.open.is_closed() {
             return Health { state: HealthState::Stopped, message: String::new() };
         }
         let trouble = self.plan.tls.as_ref().and_then(tls::Client::trouble);

@@ -74,7 +74,7 @@ impl Readiness {
 }
 
 /// The bare socket with its flags. `WouldBlock` stands for "not now".
-struct Raw<'a>(&'a Socket, &'a Readiness);
+pub(super) struct Raw<'a>(&'a Socket, &'a Readiness);
 
 impl Read for Raw<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -163,6 +163,11 @@ impl Wire {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// What TLS is to go over, for what comes before it.
+    pub(super) fn beneath(&self) -> Raw<'_> {
+        Raw(&self.socket, &self.ready)
     }
 
     /// The protocol that both sides chose.

@@ -13,6 +13,8 @@ use crate::{ConfigError, queue, retry, tls};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Base URL: `/v1/traces` and so on are appended, with one slash between. Default empty; one endpoint is needed.
+    /// `unix:///path` sends over a Unix socket, without TLS; `unix-abstract:name` over one without a file (Linux). What is
+    /// to be asked for there stands after another colon: `unix:///path/of/socket:/path/of/request`.
     pub endpoint: String,
     /// The whole URL for traces, used as it is. Default empty: made of `endpoint`.
     pub traces_endpoint: String,
@@ -110,10 +112,13 @@ impl Config {
         if endpoints.iter().all(|(_, endpoint)| endpoint.is_empty()) {
             return Err(ConfigError::new("endpoint", "at least one endpoint must be specified"));
         }
-        for (key, endpoint) in endpoints.into_iter().chain([("proxy_url", &self.proxy_url)]) {
+        for (key, endpoint) in endpoints {
             if !endpoint.is_empty() {
-                Url::parse(endpoint).map_err(|error| ConfigError::new(key, error.to_string()))?;
+                Url::endpoint(endpoint).map_err(|error| ConfigError::new(key, error.to_string()))?;
             }
+        }
+        if !self.proxy_url.is_empty() {
+            Url::parse(&self.proxy_url).map_err(|error| ConfigError::new("proxy_url", error.to_string()))?;
         }
         if !self.compression.has_level(self.compression_level) {
             return Err(ConfigError::new(
@@ -145,7 +150,7 @@ impl Config {
         };
         match (own.is_empty(), self.endpoint.is_empty()) {
             (false, _) => Ok(own.clone()),
-            (true, false) => Ok(format!("{}{}", self.endpoint.trim_end_matches('/'), signal.http_path())),
+            (true, false) => Ok(Url::append(&self.endpoint, signal.http_path())),
             (true, true) => Err(ConfigError::new(key, format!("no endpoint for {signal}; set {key} or endpoint"))),
         }
     }

@@ -7,8 +7,9 @@
 //! | `proxy.rs`     | which proxy a request goes through                                 |
 //! | `answer.rs`    | what an answer means; no socket                                    |
 //! | `read.rs`      | an answer from bytes as they come; no socket                       |
+//! | `secured.rs`   | tests: TLS as the exporter uses it                                 |
 //! | `transport.rs` | the seam: send parts, read the answer                              |
-//! | `plain.rs`     | our own connections, for http                                      |
+//! | `plain.rs`     | our own connections, for http and Unix sockets                     |
 //! | `tls.rs`       | ureq, for https                                                    |
 //!
 //! # What it does
@@ -28,7 +29,7 @@
 //! # On failure
 //!
 //! 429, 502, 503 and 504, broken connections and timeouts may be tried again, everything else may not. 307 and 308 are
-//! followed, ten times at most; the secrets among the headers do not follow to another host.
+//! followed, ten times at most, and never from https to http; the secrets among the headers do not follow to another host.
 //!
 //! # On shutdown
 //!
@@ -43,6 +44,8 @@ mod config;
 mod plain;
 mod proxy;
 mod read;
+#[cfg(test)]
+mod secured;
 mod tls;
 mod transport;
 mod url;
@@ -52,7 +55,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use otlp_core::codec::{Coding, encode};
-use otlp_core::component::{Exporter, Health};
+use otlp_core::component::{Exporter, Health, HealthState};
 use otlp_core::json;
 use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::{Counter, Registry};
@@ -67,11 +70,10 @@ use answer::{Answer, Sent};
 pub(crate) use answer::{DELAY_MAX, one_line};
 pub use config::{Config, Encoding};
 use plain::Plain;
-use proxy::Proxies;
+pub(crate) use proxy::Proxies;
 use tls::Tls;
 use transport::{Broken, Keeping, Request, Transport};
-use url::Url;
-pub(crate) use url::{base64, percent_decode};
+pub(crate) use url::{Url, base64, percent_decode};
 
 /// What receivers take at most by default (OTLP/HTTP Request).
 const REQUEST_BYTES_MAX: ByteSize = ByteSize::mib(64);
@@ -124,7 +126,7 @@ impl OtlpHttp {
         if let Some(key) = config.unbuilt() {
             return Err(ConfigError::new(key, "not built yet"));
         }
-        let parse = |text: &str| Url::parse(text).map_err(|error| ConfigError::new("endpoint", error.to_string()));
+        let parse = |text: &str| Url::endpoint(text).map_err(|error| ConfigError::new("endpoint", error.to_string()));
         let url = parse(&config.url(signal)?)?;
         let proxies = Proxies::new(&config.proxy_url, |name| std::env::var(name).ok())?;
         let labels = || vec![("exporter", id.to_owned()), ("data_type", signal.to_string())];
@@ -192,10 +194,11 @@ impl OtlpHttp {
             let Some(location) = answer.location.as_deref().filter(|_| matches!(answer.status, 307 | 308)) else {
                 return self.outcome(&answer, &url);
             };
-            let Ok(next) = url.join(location) else {
+            // What was to be secret is not told in the open because a server says so.
+            let Some(next) = url.join(location).ok().filter(|next| next.https || !url.https) else {
                 return self.outcome(&answer, &url);
             };
-            if next.host != url.host {
+            if next.host != url.host || next.socket != url.socket {
                 // `Host` is the old one's, too.
                 headers.to_mut().retain(|(name, _)| {
                     !["authorization", "cookie", "host"].contains(&name.to_ascii_lowercase().as_str())
@@ -270,7 +273,9 @@ impl Exporter for OtlpHttp {
             Some(timeout) => deadline.min(Deadline::after(self.clock.now(), timeout)),
             None => deadline,
         };
-        let _open = self.open.begin();
+        let Some(_open) = self.open.begin() else {
+            return Failure::refused(Reason::SHUTDOWN, "the exporter is stopped").into();
+        };
         let document = match self.encoding {
             Encoding::Proto => None,
             Encoding::Json => {
@@ -302,13 +307,16 @@ impl Exporter for OtlpHttp {
     }
 
     fn shutdown(&self, deadline: Deadline) {
-        self.open.wait(&self.clock, deadline);
+        self.open.close(&self.clock, deadline);
         self.straight.close();
         self.proxied.iter().for_each(Transport::close);
         [&self.tls, &self.tls_proxied].into_iter().filter_map(|tls| tls.get()?.as_ref().ok()).for_each(Tls::close);
     }
 
     fn health(&self) -> Health {
+        if self.open.is_closed() {
+            return Health { state: HealthState::Stopped, message: String::new() };
+        }
         self.client.trouble().map_or_else(Health::ok, Health::unhealthy)
     }
 }

@@ -1,4 +1,4 @@
-//! Our own kept-alive connections over plain TCP.
+//! Our own kept-alive connections over plain TCP, or a Unix socket.
 //!
 //! One vectored write for head and body, the answer by httparse. ureq copies the body, sends the head apart and costs
 //! three times the CPU on the path that every request of a gateway takes.
@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 
 use otlp_core::{Deadline, Reason};
 use parking_lot::Mutex;
+use socket2::{Domain, Socket, Type};
 
 use super::answer::Answer;
 use super::read::{AnswerReader, Progress};
 use super::transport::{Broken, Keeping, Pending, Request, Transport, slices};
 use super::url::Url;
+use crate::unix::SocketName;
 
 /// A connection unused for longer than this is asked whether it is still open before it is used: a system call or
 /// three, against a request that has to be sent twice.
@@ -45,11 +47,26 @@ struct Idle {
 }
 
 struct Connection {
-    /// Host and port that it goes to.
-    to: (String, u16),
+    to: Peer,
     stream: Arc<TcpStream>,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
+}
+
+/// Where a connection goes.
+#[derive(PartialEq)]
+enum Peer {
+    Host(String, u16),
+    Socket(SocketName),
+}
+
+impl Peer {
+    fn of(url: &Url) -> Peer {
+        match &url.socket {
+            Some(name) => Peer::Socket(name.clone()),
+            None => Peer::Host(url.host.clone(), url.port),
+        }
+    }
 }
 
 impl Plain {
@@ -67,15 +84,14 @@ impl Plain {
 
     /// The newest of those that are open to that peer; those kept for too long are closed.
     fn reuse(&self, peer: &Url) -> Option<Connection> {
-        let now = Instant::now();
+        let (now, peer) = (Instant::now(), Peer::of(peer));
         loop {
             let (since, connection) = {
                 let mut idle = self.idle.lock();
                 if let Some(limit) = self.keeping.idle_timeout {
                     idle.connections.retain(|(since, _)| now.saturating_duration_since(*since) < limit);
                 }
-                let to = |connection: &Connection| connection.to.0 == peer.host && connection.to.1 == peer.port;
-                let index = idle.connections.iter().rposition(|(_, connection)| to(connection))?;
+                let index = idle.connections.iter().rposition(|(_, connection)| connection.to == peer)?;
                 idle.connections.remove(index)?
             };
             if now.saturating_duration_since(since) < TRUSTED || connection.is_open() {
@@ -96,29 +112,36 @@ impl Plain {
     }
 
     fn connect(&self, peer: &Url, deadline: Deadline) -> Result<Connection, Broken> {
+        if let Some(name) = &peer.socket {
+            let stream = connect_socket(name, deadline);
+            let stream = stream.map_err(|error| Broken::io(&format!("cannot connect to {name}"), &error))?;
+            return self.connected(stream, peer);
+        }
         let doing = || format!("cannot connect to {}:{}", peer.host, peer.port);
         let addresses =
             self.keeping.names.resolve(&peer.host, peer.port).map_err(|error| Broken::io(&doing(), &error))?;
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for (index, address) in addresses.iter().enumerate() {
             match connect_one(address, deadline, addresses.len() - index) {
-                Ok(stream) => {
-                    let stream = Arc::new(stream);
-                    let mut in_use = self.in_use.lock();
-                    in_use.retain(|known| known.strong_count() > 0);
-                    in_use.push(Arc::downgrade(&stream));
-                    drop(in_use);
-                    if self.idle.lock().closed {
-                        return Err(Broken::new(Reason::SHUTDOWN, "the exporter is stopped"));
-                    }
-                    self.keeping.opened.increment();
-                    let to = (peer.host.clone(), peer.port);
-                    return Ok(Connection { to, stream, read_timeout: None, write_timeout: None });
-                }
+                Ok(stream) => return self.connected(stream, peer),
                 Err(error) => last = error,
             }
         }
         Err(Broken::io(&doing(), &last))
+    }
+
+    /// Takes a connection into use.
+    fn connected(&self, stream: TcpStream, peer: &Url) -> Result<Connection, Broken> {
+        let stream = Arc::new(stream);
+        let mut in_use = self.in_use.lock();
+        in_use.retain(|known| known.strong_count() > 0);
+        in_use.push(Arc::downgrade(&stream));
+        drop(in_use);
+        if self.idle.lock().closed {
+            return Err(Broken::new(Reason::SHUTDOWN, "the exporter is stopped"));
+        }
+        self.keeping.opened.increment();
+        Ok(Connection { to: Peer::of(peer), stream, read_timeout: None, write_timeout: None })
     }
 
     fn head(&self, request: &Request<'_>) -> Vec<u8> {
@@ -156,6 +179,17 @@ fn connect_one(address: &SocketAddr, deadline: Deadline, left: usize) -> io::Res
     let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(15));
     socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     Ok(stream)
+}
+
+/// A socket whose backlog is full waits, as it does for TCP: as long as it may write.
+///
+/// What comes back is a descriptor to be read, written and shut down, whatever it is connected to: one type for both.
+fn connect_socket(name: &SocketName, deadline: Deadline) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(timeout(deadline)?)?;
+    socket.connect(&name.address()?)?;
+    socket.set_write_timeout(None)?;
+    Ok(socket.into())
 }
 
 impl Transport for Plain {

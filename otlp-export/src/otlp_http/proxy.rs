@@ -45,6 +45,23 @@ impl Proxies {
         })
     }
 
+    /// For gRPC, by the environment: `grpc_proxy`, which gRPC's own libraries look at first, else as for https.
+    pub(crate) fn of_grpc(variable: impl Fn(&str) -> Option<String>) -> Result<Proxies, ConfigError> {
+        let own = variable("grpc_proxy").filter(|proxy| !proxy.is_empty());
+        let variable = |name: &str| match (name, &own) {
+            // That for http is not asked for, and need not be one that could be used.
+            ("HTTP_PROXY" | "http_proxy", _) => None,
+            ("HTTPS_PROXY", Some(own)) => Some(own.clone()),
+            _ => variable(name),
+        };
+        let proxies = Proxies::new("", variable)?;
+        if proxies.for_https.as_ref().is_some_and(|proxy| proxy.https) {
+            let name = if own.is_some() { "grpc_proxy" } else { "HTTPS_PROXY" };
+            return Err(ConfigError::new(name, "the environment's proxy must begin with http:// for gRPC"));
+        }
+        Ok(proxies)
+    }
+
     /// The proxy for a request, if it takes one.
     pub(crate) fn for_url(&self, url: &Url) -> Option<&Url> {
         let proxy = if url.https { self.for_https.as_ref() } else { self.for_http.as_ref() }?;
@@ -52,8 +69,8 @@ impl Proxies {
     }
 
     fn is_straight(&self, url: &Url) -> bool {
-        if !self.from_environment {
-            return false;
+        if !self.from_environment || url.socket.is_some() {
+            return url.socket.is_some();
         }
         let address = url.host.parse::<IpAddr>().ok();
         if url.host == "localhost" || address.is_some_and(|address| address.is_loopback()) {
@@ -136,6 +153,35 @@ mod tests {
         let explicit = Proxies::new("http://p:1", |_| Some("x".into())).unwrap();
         assert!(explicit.for_url(&Url::parse("http://localhost").unwrap()).is_some());
         assert_eq!(Proxies::new("socks5://p", |_| None).unwrap_err().key, "proxy_url");
+    }
+
+    #[test]
+    fn grpc_has_a_proxy_of_its_own_or_that_of_https() {
+        let chosen = |environment: &[(&str, &str)], url: &str| {
+            let variable =
+                |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
+            let proxies = Proxies::of_grpc(variable).map_err(|error| error.key)?;
+            Ok::<_, String>(proxies.for_url(&Url::parse(url).unwrap()).map(|url| url.to_string()))
+        };
+        let proxy = |url: &str| Ok(Some(url.to_owned()));
+        let (own, https) = (("grpc_proxy", "http://own:1"), ("HTTPS_PROXY", "http://https:1"));
+        assert_eq!(chosen(&[own, https], "https://h:1"), proxy("http://own:1/"));
+        assert_eq!(chosen(&[https], "https://h:1"), proxy("http://https:1/"));
+        assert_eq!(chosen(&[("https_proxy", "lower")], "https://h:1"), proxy("http://lower/"));
+        assert_eq!(chosen(&[own, ("NO_PROXY", "h:1")], "https://h:1"), Ok(None));
+        assert_eq!(chosen(&[own, ("no_proxy", "h:2")], "https://h:1"), proxy("http://own:1/"));
+        assert_eq!(chosen(&[own], "https://localhost:1"), Ok(None));
+        assert_eq!(chosen(&[("HTTP_PROXY", "socks5://http:1")], "https://h:1"), Ok(None));
+        assert_eq!(chosen(&[("HTTPS_PROXY", "https://p")], "https://h:1"), Err("HTTPS_PROXY".to_owned()));
+        assert_eq!(chosen(&[("grpc_proxy", "https://p")], "https://h:1"), Err("grpc_proxy".to_owned()));
+    }
+
+    #[test]
+    fn a_unix_socket_is_never_behind_a_proxy() {
+        let socket = Url::endpoint("unix:///run/a.sock").unwrap();
+        let explicit = Proxies::new("http://p:1", |_| None).unwrap();
+        assert_eq!(explicit.for_url(&socket), None);
+        assert_eq!(Proxies::new("", |_| Some("http://p:1".into())).unwrap().for_url(&socket), None);
     }
 
     #[test]

@@ -1,8 +1,14 @@
-//! URLs of the kind that are exported to: scheme, host, port, path and query.
+//! URLs of the kind that are exported to: scheme, host, port, path and query; or a Unix socket.
+//!
+//! HTTP has no URL for a Unix socket. Ours is `unix:///path/of/the/socket:/path/of/the/request`, the latter `/` where it is
+//! missing, with the names that gRPC has for sockets in place of `unix:///path`. A colon before a slash is not possible in
+//! such a socket's path.
 
 use std::fmt;
 
-/// An http or https URL.
+use crate::unix::SocketName;
+
+/// An http or https URL, or a Unix socket with what is asked for there.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Url {
     pub(crate) https: bool,
@@ -13,6 +19,8 @@ pub(crate) struct Url {
     pub(crate) path: String,
     /// `user:password`, as it is sent.
     pub(crate) userinfo: Option<String>,
+    /// In place of host and port, which are `localhost` and 80 then.
+    pub(crate) socket: Option<SocketName>,
 }
 
 /// Why a text is no such URL.
@@ -22,11 +30,13 @@ pub(crate) enum UrlError {
     Host,
     Port,
     Character,
+    Socket(String),
 }
 
 impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            UrlError::Socket(what) => what,
             UrlError::Scheme => "must begin with http:// or https://",
             UrlError::Host => "must name a host",
             UrlError::Port => "must have a port from 1 to 65535",
@@ -36,6 +46,34 @@ impl fmt::Display for UrlError {
 }
 
 impl Url {
+    /// What an endpoint says: a URL, or a Unix socket.
+    pub(crate) fn endpoint(text: &str) -> Result<Url, UrlError> {
+        let (socket, path) = text.find(":/").filter(|_| Url::is_socket(text)).map_or((text, "/"), |_| {
+            // The scheme's own colon is not the one that is meant.
+            let scheme = text.find(':').map_or(0, |colon| colon + 1);
+            text[scheme..].find(":/").map_or((text, "/"), |at| (&text[..scheme + at], &text[scheme + at + 1..]))
+        });
+        let Some(socket) = SocketName::parse(socket) else { return Url::parse(text) };
+        if text.bytes().any(|byte| byte <= b' ' || byte >= 0x7f) {
+            return Err(UrlError::Character);
+        }
+        let (path, socket) = (path.to_owned(), Some(socket.map_err(UrlError::Socket)?));
+        Ok(Url { https: false, host: "localhost".into(), port: 80, path, userinfo: None, socket })
+    }
+
+    /// Whether an endpoint is a Unix socket.
+    pub(crate) fn is_socket(text: &str) -> bool {
+        SocketName::parse(text).is_some()
+    }
+
+    /// An endpoint and what follows it.
+    pub(crate) fn append(base: &str, path: &str) -> String {
+        let has_path = |base: &str| base.split_once(':').is_some_and(|(_, rest)| rest.contains(":/"));
+        let colon = if Url::is_socket(base) && !has_path(base) { ":" } else { "" };
+        format!("{}{colon}{path}", base.trim_end_matches('/'))
+    }
+
+    /// An http or https URL, and nothing else: what servers and proxies may be named by.
     pub(crate) fn parse(text: &str) -> Result<Url, UrlError> {
         if text.bytes().any(|byte| byte <= b' ' || byte >= 0x7f) {
             return Err(UrlError::Character);
@@ -79,7 +117,7 @@ impl Url {
             Some(b'?') => format!("/{path}"),
             Some(_) => path.to_owned(),
         };
-        Ok(Url { https, host: host.to_ascii_lowercase(), port, path, userinfo })
+        Ok(Url { https, host: host.to_ascii_lowercase(), port, path, userinfo, socket: None })
     }
 
     /// Host and port as they stand in a `Host` header.
@@ -126,6 +164,9 @@ impl Url {
 /// Without the user: it is as secret as a header.
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(socket) = &self.socket {
+            return write!(f, "{socket}:{}", self.path);
+        }
         write!(f, "http{}://{}{}", if self.https { "s" } else { "" }, self.authority(), self.path)
     }
 }
@@ -199,6 +240,37 @@ mod tests {
         ] {
             assert_eq!(Url::parse(text), Err(error), "{text}");
         }
+    }
+
+    #[test]
+    fn unix_sockets_by_table() {
+        for (text, shown, path) in [
+            ("unix:///run/a.sock", "unix:///run/a.sock:/", "/"),
+            ("unix:///run/a.sock:/v1/traces?x=y", "unix:///run/a.sock:/v1/traces?x=y", "/v1/traces?x=y"),
+            ("unix:/run/a.sock:/x", "unix:///run/a.sock:/x", "/x"),
+            ("unix:a.sock", "unix:a.sock:/", "/"),
+            #[cfg(target_os = "linux")]
+            ("unix-abstract:a:/x", "unix-abstract:a:/x", "/x"),
+        ] {
+            let url = Url::endpoint(text).unwrap();
+            assert_eq!((url.to_string().as_str(), url.path.as_str(), url.https), (shown, path, false), "{text}");
+            assert_eq!((url.authority().as_str(), url.socket.is_some()), ("localhost", true));
+        }
+        for text in ["unix:", "unix://a/b", "unix:///a b", "unix:///a:/b c"] {
+            assert!(Url::endpoint(text).is_err(), "{text}");
+        }
+        assert_eq!(Url::endpoint("http://h/x").unwrap().to_string(), "http://h/x");
+        for (base, joined) in [
+            ("unix:///run/a.sock", "unix:///run/a.sock:/v1/logs"),
+            ("unix:///run/a.sock:/base/", "unix:///run/a.sock:/base/v1/logs"),
+            ("http://h:1/", "http://h:1/v1/logs"),
+        ] {
+            assert_eq!(Url::append(base, "/v1/logs"), joined);
+        }
+        // A server cannot send us to a socket of this machine.
+        let base = Url::parse("http://h/").unwrap();
+        assert_eq!(base.join("unix:///run/docker.sock:/x"), Err(UrlError::Scheme));
+        assert!(Url::parse("unix:///run/a.sock").is_err());
     }
 
     #[test]

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use otlp_core::batch::Encoded;
 use otlp_core::codec::Coding;
-use otlp_core::component::Exporter;
+use otlp_core::component::{Exporter, HealthState};
 use otlp_core::outcome::Retry;
 use otlp_core::status::{PartialSuccess, Status, encode_response};
 use otlp_core::telemetry::registry::{Registry, SampleValue};
+use otlp_core::testing::verify;
 use otlp_core::{AckMode, Batch, Clock, Deadline, Failure, Group, ItemCount, Outcome, Reason, Signal};
 use otlp_export::otlp_http::{Config, Headers, OtlpHttp};
 use otlp_export::{Destination, Settings, retry};
@@ -415,4 +416,59 @@ fn configurations_are_checked_and_secrets_do_not_show() {
     let only_logs = Config { logs_endpoint: "http://h".into(), ..Config::default() };
     assert_eq!(only_logs.url(Signal::Traces).unwrap_err().key, "traces_endpoint");
     assert_eq!(only_logs.url(Signal::Logs).unwrap(), "http://h");
+}
+
+#[test]
+fn the_contract_of_exporters_is_kept() {
+    let server = Server::start([]);
+    let total = std::cell::Cell::new(ItemCount::ZERO);
+    let arrived = || {
+        let spans = server.seen.try_iter().map(|request| names(&request.body).len() as u64).sum();
+        total.set(total.get() + ItemCount(spans));
+        Some(total.get())
+    };
+    verify::exporter(Signal::Traces, || exporter(&config(&server)), arrived);
+}
+
+#[test]
+fn unix_sockets_are_reached_and_nothing_leads_from_http_to_one() {
+    let folder = std::env::temp_dir().join(format!("otlp-export-http-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("http.sock");
+    let _ = std::fs::remove_file(&path);
+    let server = Server::unix(&path);
+    let base = Config { compression: Coding::Identity, timeout: LONG, ..Config::default() };
+    let (endpoint, own) = (format!("unix://{}", path.display()), format!("unix:{}:/own?x=y", path.display()));
+    for (config, line) in [
+        (Config { endpoint: endpoint.clone(), ..base.clone() }, "POST /v1/traces HTTP/1.1"),
+        (Config { endpoint: format!("{endpoint}:/base"), ..base.clone() }, "POST /base/v1/traces HTTP/1.1"),
+        (Config { traces_endpoint: own, ..base.clone() }, "POST /own?x=y HTTP/1.1"),
+        // A proxy is for what goes over the network.
+        (
+            Config { endpoint: endpoint.clone(), proxy_url: "http://127.0.0.1:1".into(), ..base.clone() },
+            "POST /v1/traces HTTP/1.1",
+        ),
+    ] {
+        let exporter = exporter(&config);
+        let mut connections = Vec::new();
+        for _ in 0..2 {
+            assert_eq!(export(&exporter), Outcome::Delivered);
+            let seen = seen(&server);
+            assert_eq!((seen.line.as_str(), seen.header("host")), (line, vec!["localhost"]));
+            assert_eq!(names(&seen.body).len(), 3);
+            connections.push(seen.connection);
+        }
+        assert_eq!(connections[0], connections[1], "it is kept");
+        exporter.shutdown(Deadline::NEVER);
+        assert_eq!(exporter.health().state, HealthState::Stopped);
+    }
+    let away = format!("Location: unix://{}:/v1/traces\r\n", path.display());
+    let elsewhere = Server::start([Do::Write(answer(307, &away, b""))]);
+    assert!(!failure(export(&exporter(&config(&elsewhere)))).is_retryable());
+    assert!(server.seen.try_recv().is_err());
+    std::fs::remove_dir_all(&folder).unwrap();
+    let missing = Config { endpoint, ..base };
+    let failure = failure(export(&exporter(&missing)));
+    assert_eq!((failure.reason, failure.is_retryable()), (Reason::CONNECTION, true));
+    assert!(failure.message.contains("http.sock"), "{failure}");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
@@ -73,12 +73,30 @@ impl Server {
         Server { address, seen }
     }
 
+    /// Behind a Unix socket: answers 200 to everything.
+    pub(crate) fn unix(path: &std::path::Path) -> Server {
+        let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+        let (sender, seen) = channel();
+        std::thread::spawn(move || {
+            for (connection, stream) in listener.incoming().enumerate() {
+                let sender = sender.clone();
+                std::thread::spawn(move || serve(stream.unwrap(), connection, &Mutex::default(), &sender));
+            }
+        });
+        Server { address: ([127, 0, 0, 1], 0).into(), seen }
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 }
 
-fn serve(mut stream: TcpStream, connection: usize, script: &Mutex<VecDeque<Do>>, sender: &Sender<Seen>) -> Option<()> {
+fn serve(
+    mut stream: impl Read + Write,
+    connection: usize,
+    script: &Mutex<VecDeque<Do>>,
+    sender: &Sender<Seen>,
+) -> Option<()> {
     let mut bytes = Vec::new();
     loop {
         let head_end = loop {
@@ -117,7 +135,7 @@ fn serve(mut stream: TcpStream, connection: usize, script: &Mutex<VecDeque<Do>>,
     }
 }
 
-fn read_some(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
+fn read_some(stream: &mut impl Read, bytes: &mut Vec<u8>) -> Option<()> {
     let mut buffer = [0; 8192];
     let count = stream.read(&mut buffer).ok().filter(|&count| count > 0)?;
     bytes.extend_from_slice(&buffer[..count]);

@@ -3,7 +3,9 @@
 mod secured;
 mod server;
 
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -41,7 +43,18 @@ fn config(server: &Server) -> Config {
 }
 
 fn exporter_for(config: &Config, signal: Signal, registry: &Registry) -> OtlpGrpc {
-    OtlpGrpc::new("otlp_grpc", config, signal, ThreadOptions::default(), Clock::system(), registry).unwrap()
+    exporter_in(config, signal, registry, &[]).unwrap()
+}
+
+/// With these variables in its environment.
+fn exporter_in(
+    config: &Config,
+    signal: Signal,
+    registry: &Registry,
+    environment: &[(&str, String)],
+) -> Result<OtlpGrpc, crate::ConfigError> {
+    let variable = |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
+    OtlpGrpc::in_environment("otlp_grpc", config, signal, ThreadOptions::default(), Clock::system(), registry, variable)
 }
 
 fn exporter(config: &Config) -> OtlpGrpc {
@@ -488,6 +501,78 @@ fn unix_sockets_are_reached() {
     assert_eq!(export(&exporter), Outcome::Delivered);
     assert_eq!(seen(&server).head.uri.authority().unwrap().as_str(), "localhost");
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Answers CONNECT to anything with the way to `server`, and tells what it was asked.
+fn proxy(server: std::net::SocketAddr, answer: &'static str) -> (std::net::SocketAddr, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (asked, heard) = channel();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                client.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            asked.send(String::from_utf8(head).unwrap()).unwrap();
+            client.write_all(answer.as_bytes()).unwrap();
+            if !answer.contains("200") {
+                continue;
+            }
+            let mut server = TcpStream::connect(server).unwrap();
+            let (mut back, mut forth) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut server, &mut back);
+            });
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut client, &mut forth);
+                let _ = forth.shutdown(std::net::Shutdown::Write);
+            });
+        }
+    });
+    (address, heard)
+}
+
+#[test]
+fn calls_go_through_the_environments_proxy() {
+    let server = Server::start([]);
+    let (address, asked) = proxy(server.address, "HTTP/1.1 200 OK\r\n\r\n");
+    // Nobody here could resolve that name: only the proxy can.
+    let config = Config { endpoint: "collector.invalid:4317".into(), ..config(&server) };
+    for variable in ["grpc_proxy", "HTTPS_PROXY", "https_proxy"] {
+        let environment = [(variable, format!("http://user:pass@{address}"))];
+        let exporter = exporter_in(&config, Signal::Traces, &Registry::new(), &environment).unwrap();
+        assert_eq!(export(&exporter), Outcome::Delivered, "{variable}");
+        assert_eq!(export(&exporter), Outcome::Delivered, "{variable}");
+        assert_eq!(seen(&server).head.uri.authority().unwrap().as_str(), "collector.invalid:4317");
+        seen(&server);
+        let head = asked.recv_timeout(LONG).unwrap();
+        assert!(head.starts_with("CONNECT collector.invalid:4317 HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains("\r\nProxy-Authorization: Basic dXNlcjpwYXNz\r\n"), "{head}");
+        assert!(asked.try_recv().is_err(), "one connection");
+    }
+    // Not for this host, nor where NO_PROXY says otherwise.
+    let near = Config { endpoint: server.address.to_string(), ..config.clone() };
+    let https = ("HTTPS_PROXY", format!("http://{address}"));
+    let exporter = exporter_in(&near, Signal::Traces, &Registry::new(), std::slice::from_ref(&https)).unwrap();
+    assert_eq!(export(&exporter), Outcome::Delivered);
+    let no_proxy = ("NO_PROXY", "invalid".to_owned());
+    let exporter = exporter_in(&config, Signal::Traces, &Registry::new(), &[https, no_proxy]).unwrap();
+    exporter.plan.names.remember("collector.invalid", 4317, vec![server.address]);
+    assert_eq!(export(&exporter), Outcome::Delivered);
+    assert!(asked.try_recv().is_err());
+    // A proxy that gives no way is a server that cannot be reached.
+    let (address, _asked) = proxy(server.address, "HTTP/1.1 407 Who are you\r\n\r\n");
+    let environment = [("HTTPS_PROXY", format!("http://{address}"))];
+    let exporter = exporter_in(&config, Signal::Traces, &Registry::new(), &environment).unwrap();
+    let failure = failure(export(&exporter));
+    assert_eq!((failure.reason, failure.is_retryable()), (Reason::CONNECTION, true));
+    assert!(failure.message.contains("the proxy answered 407"), "{failure}");
+    let error = exporter_in(&config, Signal::Traces, &Registry::new(), &[("grpc_proxy", "socks5://p".into())]);
+    assert_eq!(error.unwrap_err().key, "HTTPS_PROXY");
 }
 
 #[test]

@@ -1,49 +1,14 @@
 //! TLS: whom we trust, who we are, by what name, and certificates that change.
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use otlp_core::component::{Exporter, HealthState};
 use otlp_core::{Clock, Outcome, Reason, Signal};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
 
 use super::server::{Options, Server};
 use super::{Config, LONG, OtlpGrpc, Registry, ThreadOptions, export, exporter, failure, seen};
 use crate::tls;
-
-/// Somebody who vouches for others.
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-/// A certificate and its key.
-#[derive(Clone)]
-struct Identity {
-    cert: String,
-    key: String,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Authority { pem, issuer: Issuer::new(params, key) }
-    }
-
-    fn issue(&self, name: &str) -> Identity {
-        let key = KeyPair::generate().unwrap();
-        let cert = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
-        Identity { cert: cert.pem(), key: key.serialize_pem() }
-    }
-}
+use crate::tls::authority::{Authority, BOTH, Identity, file};
 
 /// A server that shows `identity`, asks for a certificate of `clients` where that is given, and speaks `versions`.
 fn server(
@@ -51,25 +16,9 @@ fn server(
     clients: Option<&Authority>,
     versions: &[&'static rustls::SupportedProtocolVersion],
 ) -> Server {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions).unwrap();
-    let builder = match clients {
-        None => builder.with_no_client_auth(),
-        Some(authority) => {
-            let mut roots = RootCertStore::empty();
-            roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
-            builder.with_client_cert_verifier(verifier)
-        }
-    };
-    let cert = CertificateDer::from_pem_slice(identity.cert.as_bytes()).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
-    let mut config = builder.with_single_cert(vec![cert], key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Server::with(Options { tls: Some(Arc::new(config)), ..Options::default() }, [])
+    let config = identity.server(clients, versions, &[b"h2"]);
+    Server::with(Options { tls: Some(config), ..Options::default() }, [])
 }
-
-const BOTH: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS12, &rustls::version::TLS13];
 
 fn config(server: &Server, tls: tls::Config) -> Config {
     Config { endpoint: format!("localhost:{}", server.address.port()), tls, timeout: LONG, ..Config::default() }
@@ -77,15 +26,6 @@ fn config(server: &Server, tls: tls::Config) -> Config {
 
 fn trusting(authority: &Authority) -> tls::Config {
     tls::Config { ca_pem: Some(authority.pem.clone()), ..tls::Config::default() }
-}
-
-/// A file of this test's own.
-fn file(name: &str, content: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("otlp-export-tls-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join(name);
-    std::fs::write(&path, content).unwrap();
-    path
 }
 
 #[test]
