@@ -1,5 +1,7 @@
 """grpcio and the Python SDK's gRPC exporters send to otlpd; values are compared at the backend."""
 import concurrent.futures
+import os
+import tempfile
 import unittest
 
 import grpc
@@ -26,6 +28,15 @@ service:
 """
 
 
+UNIX = """
+receivers: {otlp: {protocols: PROTOCOLS}}
+exporters: {otlp_http: {endpoint: SINK}}
+service:
+  telemetry: {metrics: {level: none}}
+  pipelines: {traces: {receivers: [otlp], exporters: [otlp_http]}}
+"""
+
+
 def spans(count, first=0, text="x"):
     request = trace_service_pb2.ExportTraceServiceRequest()
     scope = request.resource_spans.add().scope_spans.add()
@@ -46,6 +57,25 @@ class Grpc(unittest.TestCase):
     def tearDown(self):
         self.assertEqual(self.otlpd.stop(), 0, self.otlpd.output())
         self.sink.close()
+
+    def test_a_unix_socket(self):
+        with tempfile.TemporaryDirectory(prefix="otlpd-unix-") as folder:
+            path = f"{folder}/otlp.sock"
+            grpc_only = "{grpc: {endpoint: %s, transport: unix}}" % path
+            otlpd = Otlpd(UNIX.replace("PROTOCOLS", grpc_only).replace("SINK", self.sink.url))
+            for target in (f"unix:{path}", f"unix://{path}"):
+                with grpc.insecure_channel(target) as channel:
+                    stub = trace_service_pb2_grpc.TraceServiceStub(channel)
+                    stub.Export(spans(10, text="over a socket"), timeout=30)
+            provider = TracerProvider()
+            provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(f"unix:{path}", insecure=True)))
+            with provider.get_tracer("t").start_as_current_span("of the SDK"):
+                pass
+            self.assertTrue(provider.force_flush())
+            provider.shutdown()
+            self.sink.wait("/v1/traces", lambda messages: len(ids(messages)) == 21)
+            self.assertEqual(otlpd.stop(), 0, otlpd.output())
+            self.assertFalse(os.path.exists(path))
 
     def test_the_sdk(self):
         resource = Resource.create({"service.name": "grpc"})

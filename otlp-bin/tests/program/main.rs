@@ -12,6 +12,7 @@
 //! | `replay.rs`    | what was recorded in a file comes back, once                         |
 //! | `admin.rs`     | health, metrics, command line, exit codes, secrets                   |
 //! | `tidy.rs`      | the structure that ARCHITECTURE.md promises                          |
+//! | `unix.rs`      | Unix sockets on both sides                                           |
 
 mod admin;
 mod delivery;
@@ -23,3 +24,4 @@ mod shutdown;
 mod simulation;
 mod support;
 mod tidy;
+mod unix;

@@ -72,7 +72,7 @@ impl Program {
             .arg(&file)
             .args(arguments)
             .env_remove("RUST_LOG")
-            .envs(["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"].map(|name| (name, "")))
+            .envs(["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "grpc_proxy"].map(|name| (name, "")))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
