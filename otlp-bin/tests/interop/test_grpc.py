@@ -63,6 +63,7 @@ class Grpc(unittest.TestCase):
             path = f"{folder}/otlp.sock"
             grpc_only = "{grpc: {endpoint: %s, transport: unix}}" % path
             otlpd = Otlpd(UNIX.replace("PROTOCOLS", grpc_only).replace("SINK", self.sink.url))
+            self.addCleanup(otlpd.process.kill)
             for target in (f"unix:{path}", f"unix://{path}"):
                 with grpc.insecure_channel(target) as channel:
                     stub = trace_service_pb2_grpc.TraceServiceStub(channel)

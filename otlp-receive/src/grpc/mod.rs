@@ -5,6 +5,7 @@
 //! | `config.rs`   | the Collector's keys with their defaults                                       |
 //! | `protocol.rs` | gRPC itself: messages in DATA, timeouts, percent-encoding; pure                |
 //! | `meter.rs`    | counts the frames that come, to find senders that ping too much                |
+//! | `authority.rs`| `:authority` over Unix sockets, as `h2` takes it; pure                         |
 //! | `pipe.rs`     | the two ends of bytes that `h2` reads and writes; no socket                    |
 //! | `session.rs`  | one HTTP/2 connection: bytes and outcomes in, bytes out; no socket             |
 //! | `calls.rs`    | the calls of a connection that have no answer yet                              |
@@ -46,6 +47,7 @@
 //! HTTP/2 are not served.
 
 mod answer;
+mod authority;
 mod calls;
 mod config;
 mod meter;

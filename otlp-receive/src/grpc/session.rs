@@ -25,6 +25,7 @@ use http::Request;
 use otlp_core::{Code, Context, Failure, Outcome, Reason, Retry};
 
 use super::answer::Answer;
+use super::authority::Mender;
 use super::calls::{Call, Calls, Read, Receiving, State};
 use super::meter::Meter;
 use super::pipe::{End, Pipe};
@@ -76,6 +77,8 @@ pub(crate) struct Session {
     output: Vec<u8>,
     phase: Phase,
     meter: Meter,
+    /// Of a Unix socket.
+    mender: Option<Mender>,
     flag: Arc<Flag>,
     waker: Waker,
     times: Times,
@@ -148,6 +151,7 @@ impl Session {
         Session {
             context: service.intake.context(peer),
             meter: Meter::new(config.keepalive.enforcement_policy.clone()),
+            mender: peer.is_none().then(Mender::new),
             mailbox,
             http2: Http2::Beginning(Box::new(handshake)),
             pings: None,
@@ -474,6 +478,9 @@ impl Exchange for Session {
         }
         if self.phase != Phase::Open {
             return;
+        }
+        if let Some(mender) = &mut self.mender {
+            mender.mend(bytes);
         }
         if !self.meter.observe(bytes, self.calls.open() > 0, now) {
             return self.too_many_pings();
