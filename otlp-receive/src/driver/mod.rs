@@ -18,6 +18,8 @@ mod connection;
 pub(crate) mod exchange;
 pub(crate) mod inbox;
 pub(crate) mod poll;
+#[cfg(test)]
+pub(crate) mod stepped;
 mod timers;
 mod tls;
 

@@ -2,13 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use otlp_core::component::{Outlet, Outlets, Refused};
-use otlp_core::flow::MemoryBudget;
 use otlp_core::wire::writer::put_delimited;
-use otlp_core::{AckMode, Batch, ByteSize, Clock, Failure, Outcome, Reason, Signal};
-use parking_lot::Mutex;
+use otlp_core::{ByteSize, Outcome, Signal};
 use proptest::prelude::*;
 
 use self::http2::{
@@ -17,59 +14,31 @@ use self::http2::{
 use super::config::{Config, Keepalive, ServerParameters};
 use super::service::Service;
 use super::session::Session;
-use crate::Env;
 use crate::driver::exchange::Exchange;
-use crate::driver::inbox::{Inbox, Mailbox, Message};
-use crate::intake::Common;
+use crate::driver::stepped::{Mode, Reader, Stepped};
 
 #[path = "../../tests/support/http2.rs"]
 #[allow(dead_code, reason = "shared")]
 mod http2;
 
-/// What the pipeline does with a batch.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Mode {
-    Keep,
-    Refuse,
-    Hold,
-    Panic,
-}
+type Bench = Stepped<Session, Seen>;
 
-struct Pipeline {
-    mode: Mutex<Mode>,
-    taken: Mutex<Vec<Batch>>,
-}
-
-impl Outlet for Pipeline {
-    fn try_send(&self, batch: Batch) -> Result<(), Refused> {
-        let refused = |batch, hold| {
-            let failure = Failure::refused(Reason::QUEUE_FULL, "sending queue is full");
-            Err(Refused { batch: Box::new(batch), failure, hold })
-        };
-        match *self.mode.lock() {
-            Mode::Keep => {
-                self.taken.lock().push(batch);
-                Ok(())
-            }
-            Mode::Refuse => refused(batch, false),
-            Mode::Hold => refused(batch, true),
-            Mode::Panic => panic!("a defect in the pipeline"),
-        }
-    }
-}
-
-/// A session and everything around it.
-struct Bench {
-    session: Session,
-    inbox: Arc<Inbox>,
-    pipeline: Arc<Pipeline>,
-    env: Env,
-    now: Instant,
-    unread: Vec<u8>,
+/// What the server sent, by frame and by call.
+#[derive(Default)]
+struct Seen {
     frames: Vec<Frame>,
     answers: BTreeMap<u32, Answer>,
-    reads: bool,
-    closed: bool,
+}
+
+impl Reader for Seen {
+    fn read(&mut self, output: &mut Vec<u8>) {
+        while let Some(frame) = Frame::take(output) {
+            if frame.stream != 0 {
+                self.answers.entry(frame.stream).or_default().take(&frame);
+            }
+            self.frames.push(frame);
+        }
+    }
 }
 
 impl Bench {
@@ -80,27 +49,10 @@ impl Bench {
     fn with(server_parameters: ServerParameters) -> Bench {
         let keepalive = Keepalive { server_parameters, ..Keepalive::default() };
         let grpc = Config { keepalive, ..Config::default() };
-        let config = crate::Config { acknowledge: Some(AckMode::Exported), ..grpc.into() };
-        let env = Env { budget: MemoryBudget::new(ByteSize::mib(8)), clock: Clock::simulated(), ..Env::default() };
-        let pipeline = Arc::new(Pipeline { mode: Mutex::new(Mode::Keep), taken: Mutex::default() });
-        let mut outlets = Outlets::default();
-        outlets.set(Signal::Traces, pipeline.clone());
-        let common = Common::new("otlp", &config, outlets, &env);
-        let service = Arc::new(Service::new(&config.grpc.unwrap(), &common, &env));
-        let inbox = Arc::new(Inbox::new(crate::driver::poll::waker().unwrap()));
-        let now = env.clock.now();
-        Bench {
-            session: Session::new(service, Mailbox::new(inbox.clone(), 0), None, now),
-            inbox,
-            pipeline,
-            env,
-            now,
-            unread: Vec::new(),
-            frames: Vec::new(),
-            answers: BTreeMap::new(),
-            reads: true,
-            closed: false,
-        }
+        Stepped::around(&grpc.clone().into(), |common, env, mailbox, now| {
+            let service = Arc::new(Service::new(&grpc, common, env));
+            (Session::new(service, mailbox, None, now), Seen::default())
+        })
     }
 
     /// One whose client has said hello.
@@ -110,80 +62,17 @@ impl Bench {
         bench
     }
 
-    fn send(&mut self, bytes: &[u8]) -> &mut Bench {
-        self.session.receive(&mut bytes.to_vec(), self.now);
-        self.turn()
-    }
-
     /// A call of so many spans.
     fn call(&mut self, stream: u32, count: usize) -> &mut Bench {
         self.send(&call(stream, Signal::Traces.grpc_path(), &[], &message(0, &spans(count))))
     }
 
-    /// What the driver does at the end of a turn.
-    fn turn(&mut self) -> &mut Bench {
-        while let Some(message) = self.inbox.take() {
-            let Message::Answered { request, outcome, .. } = message else { panic!("{message:?}") };
-            self.session.answered(request, outcome, self.now);
-        }
-        self.session.advance(self.now, &|| SystemTime::UNIX_EPOCH);
-        while self.reads && !self.session.output().is_empty() {
-            self.unread.extend_from_slice(self.session.output());
-            let bytes = self.session.output().len();
-            self.session.written(bytes, self.now);
-            self.session.advance(self.now, &|| SystemTime::UNIX_EPOCH);
-        }
-        if !self.reads {
-            self.session.written(0, self.now);
-        }
-        self.closed |= self.session.closes(self.now);
-        while let Some(frame) = Frame::take(&mut self.unread) {
-            if frame.stream != 0 {
-                self.answers.entry(frame.stream).or_default().take(&frame);
-            }
-            self.frames.push(frame);
-        }
-        self
-    }
-
-    /// Moves the clock to the session's deadlines, but not beyond `limit`, and does what is due.
-    fn wait(&mut self, limit: Duration) -> &mut Bench {
-        let end = self.now + limit;
-        while let Some(at) = self.session.deadline().filter(|&at| at <= end) {
-            self.advance_to(at);
-            self.session.on_time(self.now);
-            self.turn();
-            assert!(self.session.deadline().is_none_or(|at| at > self.now), "a driver would spin");
-        }
-        self.advance_to(end);
-        self
-    }
-
-    fn advance_to(&mut self, at: Instant) {
-        self.env.clock.advance(at.saturating_duration_since(self.now));
-        self.now = self.now.max(at);
-    }
-
-    fn settle(&mut self, index: usize, outcome: Outcome) -> &mut Bench {
-        let batch = self.pipeline.taken.lock().remove(index);
-        batch.settle(outcome);
-        self.turn()
-    }
-
-    fn set_mode(&mut self, mode: Mode) {
-        *self.pipeline.mode.lock() = mode;
-    }
-
-    fn withdrawn(&self) -> Vec<bool> {
-        self.pipeline.taken.lock().iter().map(|batch| batch.ticket().ack().is_withdrawn()).collect()
-    }
-
     fn code(&self, stream: u32) -> Option<i32> {
-        self.answers.get(&stream).and_then(Answer::code)
+        self.seen.answers.get(&stream).and_then(Answer::code)
     }
 
     fn count(&self, kind: u8) -> usize {
-        self.frames.iter().filter(|frame| frame.kind == kind).count()
+        self.seen.frames.iter().filter(|frame| frame.kind == kind).count()
     }
 }
 
@@ -202,7 +91,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 fn a_client_that_says_nothing_is_dropped() {
     let mut bench = Bench::new();
     bench.turn();
-    assert_eq!(bench.frames.len(), 1, "SETTINGS, unasked");
+    assert_eq!(bench.seen.frames.len(), 1, "SETTINGS, unasked");
     bench.send(&hello(&[])[..20]).wait(Duration::from_secs(9));
     assert!(!bench.session.is_over());
     bench.wait(Duration::from_secs(1));
@@ -250,7 +139,7 @@ fn a_silent_client_is_pinged_and_dropped_without_an_answer() {
     for pings in 1..4 {
         alive.wait(119 * MINUTE);
         assert_eq!(alive.count(PING), pings);
-        let payload = alive.frames.iter().rfind(|frame| frame.kind == PING).unwrap().payload.clone();
+        let payload = alive.seen.frames.iter().rfind(|frame| frame.kind == PING).unwrap().payload.clone();
         alive.send(&frame(PING, ACK, 0, &payload)).wait(MINUTE);
         assert!(!alive.session.is_over());
     }
@@ -361,7 +250,7 @@ fn draining_ends_idle_connections_and_answers_calls() {
     idle.session.drain(idle.now);
     idle.turn();
     assert!(idle.count(GOAWAY) > 0);
-    let ping = idle.frames.iter().find(|frame| frame.kind == PING).unwrap().payload.clone();
+    let ping = idle.seen.frames.iter().find(|frame| frame.kind == PING).unwrap().payload.clone();
     idle.send(&frame(PING, ACK, 0, &ping));
     assert!(idle.closed, "it has answered: nothing is on its way");
 
@@ -427,6 +316,6 @@ fn a_call_reset_after_its_answer_is_no_error() {
     bench.call(1, 1).settle(0, Outcome::Delivered).send(&frame(RST_STREAM, 0, 1, &8u32.to_be_bytes()));
     bench.call(3, 1).settle(0, Outcome::Delivered);
     assert_eq!((bench.code(1), bench.code(3)), (Some(0), Some(0)));
-    assert_eq!(bench.answers[&3].data.len(), 5);
-    assert!(bench.frames.iter().any(|frame| frame.kind == HEADERS && frame.flags & END_STREAM != 0));
+    assert_eq!(bench.seen.answers[&3].data.len(), 5);
+    assert!(bench.seen.frames.iter().any(|frame| frame.kind == HEADERS && frame.flags & END_STREAM != 0));
 }

@@ -1,67 +1,29 @@
 //! Sessions, stepped by hand: no socket, no thread, a clock that stands still.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use otlp_core::component::{Outlet, Outlets, Refused};
-use otlp_core::flow::{MemoryBudget, RateLimit, RateUnit};
+use otlp_core::flow::{RateLimit, RateUnit};
 use otlp_core::telemetry::registry::SampleValue;
 use otlp_core::wire::writer::put_delimited;
-use otlp_core::{AckMode, Batch, ByteSize, Clock, Failure, Outcome, Reason, Signal};
-use parking_lot::Mutex;
+use otlp_core::{ByteSize, Failure, Outcome, Reason};
 use proptest::prelude::*;
 
 use super::config::Config;
 use super::service::Service;
 use super::session::Session;
-use crate::Env;
 use crate::driver::exchange::Exchange;
-use crate::driver::inbox::{Inbox, Mailbox, Message};
-use crate::intake::Common;
+use crate::driver::stepped::{Mode, Reader, Stepped};
 
-/// What the pipeline does with a batch.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Mode {
-    Keep,
-    Refuse,
-    Hold,
-    Panic,
-}
+type Bench = Stepped<Session, Seen>;
 
-struct Pipeline {
-    mode: Mutex<Mode>,
-    taken: Mutex<Vec<Batch>>,
-}
-
-impl Outlet for Pipeline {
-    fn try_send(&self, batch: Batch) -> Result<(), Refused> {
-        let refused = |batch, hold| {
-            let failure = Failure::refused(Reason::QUEUE_FULL, "sending queue is full");
-            Err(Refused { batch: Box::new(batch), failure, hold })
-        };
-        match *self.mode.lock() {
-            Mode::Keep => {
-                self.taken.lock().push(batch);
-                Ok(())
-            }
-            Mode::Refuse => refused(batch, false),
-            Mode::Hold => refused(batch, true),
-            Mode::Panic => panic!("a defect in the pipeline"),
-        }
-    }
-}
-
-/// A session and everything around it.
-struct Bench {
-    session: Session,
-    inbox: Arc<Inbox>,
+/// All that was written stays to be looked at.
+struct Seen {
     service: Arc<Service>,
-    pipeline: Arc<Pipeline>,
-    env: Env,
-    now: Instant,
-    output: Vec<u8>,
-    reads: bool,
-    closed: bool,
+}
+
+impl Reader for Seen {
+    fn read(&mut self, _: &mut Vec<u8>) {}
 }
 
 impl Bench {
@@ -69,78 +31,11 @@ impl Bench {
         Bench::with(Config::default().into())
     }
 
-    fn with(mut config: crate::Config) -> Bench {
-        config.acknowledge = config.acknowledge.or(Some(AckMode::Exported));
-        let env = Env { budget: MemoryBudget::new(ByteSize::mib(8)), clock: Clock::simulated(), ..Env::default() };
-        let pipeline = Arc::new(Pipeline { mode: Mutex::new(Mode::Keep), taken: Mutex::default() });
-        let mut outlets = Outlets::default();
-        outlets.set(Signal::Traces, pipeline.clone());
-        let common = Common::new("otlp", &config, outlets, &env);
-        let service = Arc::new(Service::new(&config.http.unwrap(), &common, &env));
-        let inbox = Arc::new(Inbox::new(crate::driver::poll::waker().unwrap()));
-        let now = env.clock.now();
-        let session = Session::new(service.clone(), Mailbox::new(inbox.clone(), 0), None, now);
-        Bench { session, inbox, service, pipeline, env, now, output: Vec::new(), reads: true, closed: false }
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> &mut Bench {
-        self.session.receive(&mut bytes.to_vec(), self.now);
-        self.turn()
-    }
-
-    /// What the driver does at the end of a turn.
-    fn turn(&mut self) -> &mut Bench {
-        while let Some(message) = self.inbox.take() {
-            let Message::Answered { request, outcome, .. } = message else { panic!("{message:?}") };
-            self.session.answered(request, outcome, self.now);
-        }
-        self.session.advance(self.now, &|| SystemTime::UNIX_EPOCH);
-        while self.reads && !self.session.output().is_empty() {
-            self.output.extend_from_slice(self.session.output());
-            let bytes = self.session.output().len();
-            self.session.written(bytes, self.now);
-            self.session.advance(self.now, &|| SystemTime::UNIX_EPOCH);
-        }
-        if !self.reads {
-            self.session.written(0, self.now);
-        }
-        self.closed |= self.session.closes(self.now);
-        self
-    }
-
-    /// Moves the clock to the session's deadline, but not beyond `limit`, and does what is due.
-    fn wait(&mut self, limit: Duration) -> &mut Bench {
-        let end = self.now + limit;
-        while let Some(at) = self.session.deadline().filter(|&at| at <= end) {
-            self.advance_to(at);
-            self.session.on_time(self.now);
-            self.turn();
-        }
-        self.advance_to(end);
-        self
-    }
-
-    fn advance_to(&mut self, at: Instant) {
-        self.env.clock.advance(at.saturating_duration_since(self.now));
-        self.now = self.env.clock.now();
-    }
-
-    fn settle(&mut self, index: usize, outcome: Outcome) -> &mut Bench {
-        let batch = self.pipeline.taken.lock().remove(index);
-        batch.settle(outcome);
-        self.turn()
-    }
-
-    fn set_mode(&self, mode: Mode) {
-        *self.pipeline.mode.lock() = mode;
-    }
-
-    fn taken(&self) -> usize {
-        self.pipeline.taken.lock().len()
-    }
-
-    fn withdrawn(&self) -> Vec<bool> {
-        self.pipeline.taken.lock().iter().map(|batch| batch.ticket().ack().is_withdrawn()).collect()
+    fn with(config: crate::Config) -> Bench {
+        Stepped::around(&config, |common, env, mailbox, now| {
+            let service = Arc::new(Service::new(config.http.as_ref().unwrap(), common, env));
+            (Session::new(service.clone(), mailbox, None, now), Seen { service })
+        })
     }
 
     /// The statuses answered so far.
@@ -461,13 +356,13 @@ fn continue_is_said_when_the_body_is_wanted_con_05() {
 #[test]
 fn draining_finishes_what_was_begun_and_closes_the_rest() {
     let mut idle = Bench::new();
-    idle.service.intake.drain();
+    idle.seen.service.intake.drain();
     idle.session.drain(idle.now);
     assert!(idle.turn().session.is_over());
 
     let mut half_a_head = Bench::new();
     half_a_head.send(b"POST /v1/traces HT");
-    half_a_head.service.intake.drain();
+    half_a_head.seen.service.intake.drain();
     half_a_head.session.drain(half_a_head.now);
     assert!(half_a_head.turn().session.is_over());
 
@@ -475,7 +370,7 @@ fn draining_finishes_what_was_begun_and_closes_the_rest() {
     open.send(&post("", &spans(1)));
     let request = post("", &spans(1));
     open.send(&request[..request.len() - 3]);
-    open.service.intake.drain();
+    open.seen.service.intake.drain();
     open.session.drain(open.now);
     open.turn().settle(0, Outcome::Delivered);
     assert_eq!((open.statuses(), open.closed), (vec![200], false));
@@ -486,7 +381,7 @@ fn draining_finishes_what_was_begun_and_closes_the_rest() {
     // A body that stalls is not waited for to the end of the drain: others need the time (LIFE-03).
     let mut stalled = Bench::new();
     stalled.send(&request[..request.len() - 3]);
-    stalled.service.intake.drain();
+    stalled.seen.service.intake.drain();
     stalled.session.drain(stalled.now);
     stalled.turn().wait(Duration::from_millis(1900));
     assert_eq!((stalled.statuses(), stalled.closed), (vec![], false));
@@ -494,7 +389,7 @@ fn draining_finishes_what_was_begun_and_closes_the_rest() {
     assert_eq!((stalled.statuses(), stalled.closed, stalled.taken()), (vec![503], true, 0));
 
     let mut late = Bench::new();
-    late.service.intake.drain();
+    late.seen.service.intake.drain();
     late.send(&post("", &spans(1)));
     assert_eq!((late.statuses(), late.closed, late.taken()), (vec![503], true, 0));
 }
@@ -662,7 +557,7 @@ fn a_session_that_waits_for_nothing_has_no_deadline_in_the_past() {
             draining.set_mode(mode);
             draining.reads = reads;
             draining.send(&[&request[..], &request[..20]].concat());
-            draining.service.intake.drain();
+            draining.seen.service.intake.drain();
             draining.session.drain(draining.now);
             draining.turn();
             for step in 0..200 {
