@@ -87,7 +87,7 @@ mod driver;
 pub mod grpc;
 pub mod http;
 mod intake;
-mod listen;
+pub mod listen;
 mod metrics;
 pub mod otlp_json_file;
 mod receiver;

@@ -23,9 +23,12 @@ use crate::config::Transport;
 /// Connections that the system keeps until they are accepted.
 const BACKLOG: i32 = 1024;
 
-/// A socket that listens. Closed when dropped, and its file removed.
+/// A socket that listens. Closed when dropped, and its file removed. Its calls do not block unless told to.
 #[derive(Debug)]
-pub(crate) enum Listener {
+pub struct Listener(Kind);
+
+#[derive(Debug)]
+enum Kind {
     Tcp(TcpListener),
     Unix {
         /// If it has one. Before the socket, so that it is removed first.
@@ -36,7 +39,8 @@ pub(crate) enum Listener {
 
 /// What is listened on.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Place {
+pub enum Place {
+    /// An address, with its real port.
     Tcp(SocketAddr),
     /// A path, or `@name`.
     Unix(String),
@@ -44,37 +48,55 @@ pub(crate) enum Place {
 
 /// The file of a Unix socket. Removed when dropped.
 #[derive(Debug)]
-pub(crate) struct SocketFile {
+struct SocketFile {
     path: PathBuf,
     /// Device and number.
     identity: (u64, u64),
 }
 
 impl Listener {
-    /// The next connection. A Unix socket has no address of the peer's worth telling.
-    pub(crate) fn accept(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
-        match self {
-            Listener::Tcp(listener) => listener.accept().map(|(stream, peer)| (stream, Some(peer))),
+    /// The next connection and whose it is. A Unix socket has no address of the peer's worth telling.
+    ///
+    /// # Errors
+    ///
+    /// As of [`TcpListener::accept`].
+    pub fn accept(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+        match &self.0 {
+            Kind::Tcp(listener) => listener.accept().map(|(stream, peer)| (stream, Some(peer))),
             // To a driver a connection is a descriptor to be read, written and shut down: one type for both.
-            Listener::Unix { listener, .. } => {
+            Kind::Unix { listener, .. } => {
                 listener.accept().map(|(stream, _)| (TcpStream::from(OwnedFd::from(stream)), None))
             }
         }
     }
 }
 
+impl Listener {
+    /// Whether [`Listener::accept`] fails where no connection waits, in place of waiting for one. It does at first.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        match &self.0 {
+            Kind::Tcp(listener) => listener.set_nonblocking(nonblocking),
+            Kind::Unix { listener, .. } => listener.set_nonblocking(nonblocking),
+        }
+    }
+}
+
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Listener::Tcp(listener) => listener.as_fd(),
-            Listener::Unix { listener, .. } => listener.as_fd(),
+        match &self.0 {
+            Kind::Tcp(listener) => listener.as_fd(),
+            Kind::Unix { listener, .. } => listener.as_fd(),
         }
     }
 }
 
 impl Place {
-    /// Of a TCP socket.
-    pub(crate) fn socket_addr(&self) -> Option<SocketAddr> {
+    /// The address of a TCP socket; `None` for a Unix socket.
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
             Place::Tcp(address) => Some(*address),
             Place::Unix(_) => None,
@@ -92,14 +114,19 @@ impl fmt::Display for Place {
 }
 
 /// Listens on the first address of `endpoint` that can be bound.
-pub(crate) fn listen(endpoint: &str, transport: Transport) -> io::Result<(Listener, Place)> {
+///
+/// # Errors
+///
+/// Where the host has no address, or none can be bound; `AddrInUse` for a Unix socket that somebody listens on, or whose
+/// path is something else's.
+pub fn listen(endpoint: &str, transport: Transport) -> io::Result<(Listener, Place)> {
     if transport == Transport::Unix {
         return Ok((bind_unix(endpoint)?, Place::Unix(endpoint.to_owned())));
     }
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in resolve(endpoint, transport)? {
         match bind(address).and_then(|listener| listener.local_addr().map(|address| (listener, address))) {
-            Ok((listener, address)) => return Ok((Listener::Tcp(listener), Place::Tcp(address))),
+            Ok((listener, address)) => return Ok((Listener(Kind::Tcp(listener)), Place::Tcp(address))),
             Err(error) => last = error,
         }
     }
@@ -165,7 +192,7 @@ fn bind_unix(name: &str) -> io::Result<Listener> {
         }
     };
     socket.listen(BACKLOG)?;
-    Ok(Listener::Unix { _file: file, listener: socket.into() })
+    Ok(Listener(Kind::Unix { _file: file, listener: socket.into() }))
 }
 
 /// Removes a socket's file that nobody listens on; false where somebody does, or it is something else.

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use otlp_core::telemetry::Registry;
+use otlp_receive::Transport;
 use parking_lot::Mutex;
 
 use super::health::{self, Readiness};
@@ -49,12 +50,12 @@ pub fn start(
     if let Some(config) = metrics_reader(&tree.service)? {
         let endpoint = format!("{}:{}", bracketed(&config.host), config.port);
         let handler = prometheus::handler(config, registry.clone(), resource());
-        let server = Server::start("metrics", &endpoint, handler).map_err(|error| {
+        let server = Server::start("metrics", &endpoint, Transport::Tcp, handler).map_err(|error| {
             Error::System(format!(
                 "cannot listen on {endpoint}: {error}; set service::telemetry::metrics::readers, or level: none"
             ))
         })?;
-        log::info!("Serving metrics on http://{}/metrics", server.local_addr());
+        log::info!("Serving metrics on http://{}/metrics", server.place());
         servers.push(server);
     }
     Ok(servers)
@@ -73,6 +74,17 @@ fn health_check(extension: &ConfiguredComponent, readiness: &Readiness, running:
             ]));
         }
     }
+    let transport = match section.str("transport") {
+        "" | "tcp" => Transport::Tcp,
+        "tcp4" => Transport::Tcp4,
+        "tcp6" => Transport::Tcp6,
+        // One without a file could not be woken to end.
+        "unix" if !section.str("endpoint").starts_with('@') => Transport::Unix,
+        other => {
+            let message = format!("transport {other} of health_check is not built for this endpoint");
+            return Err(Error::Configuration(vec![section.error_at("transport", message)]));
+        }
+    };
     let body = section.sub("response_body");
     let text = |key: &str| body.as_ref().map(|body| body.str(key).to_owned()).filter(|text| !text.is_empty());
     let config = health::Config {
@@ -90,11 +102,11 @@ fn health_check(extension: &ConfiguredComponent, readiness: &Readiness, running:
             asked.unwrap_or_default()
         }
     };
-    let server =
-        Server::start("health", &endpoint, health::handler(config, readiness.clone(), unhealthy)).map_err(|error| {
-            Error::System(format!("cannot listen on {endpoint}: {error}; set {}::endpoint", section.path()))
-        })?;
-    log::info!("Starting health_check extension {} on {}", extension.id, server.local_addr());
+    let server = Server::start("health", &endpoint, transport, health::handler(config, readiness.clone(), unhealthy))
+        .map_err(|error| {
+        Error::System(format!("cannot listen on {endpoint}: {error}; set {}::endpoint", section.path()))
+    })?;
+    log::info!("Starting health_check extension {} on {}", extension.id, server.place());
     Ok(server)
 }
 

@@ -14,12 +14,15 @@
 //! A client's error ends its connection. Running out of descriptors is logged once a minute and slept on.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use otlp_core::thread::{Thread, ThreadOptions};
+use otlp_receive::Transport;
+use otlp_receive::listen::{Listener, Place, listen};
 
 const HEAD_BYTES_MAX: usize = 8 << 10;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,20 +45,20 @@ pub type Handler = Arc<dyn Fn(&str) -> Option<Answer> + Send + Sync>;
 /// A listening endpoint. Stops when dropped.
 #[derive(Debug)]
 pub struct Server {
-    address: SocketAddr,
+    place: Place,
     stopping: Arc<AtomicBool>,
     thread: Option<Thread>,
 }
 
 impl Server {
-    /// Listens on `endpoint` (`host:port`) and answers with `handler`.
+    /// Listens on `endpoint` (`host:port`, or a path for a Unix socket) and answers with `handler`.
     ///
     /// # Errors
     ///
     /// Where the address cannot be listened on.
-    pub fn start(thread_name: &str, endpoint: &str, handler: Handler) -> io::Result<Server> {
-        let listener = TcpListener::bind(endpoint)?;
-        let address = listener.local_addr()?;
+    pub fn start(thread_name: &str, endpoint: &str, transport: Transport, handler: Handler) -> io::Result<Server> {
+        let (listener, place) = listen(endpoint, transport)?;
+        listener.set_nonblocking(false)?;
         let stopping = Arc::new(AtomicBool::new(false));
         // Small stack: the handlers format text and no more.
         let options = ThreadOptions::stack_kib(256);
@@ -63,12 +66,12 @@ impl Server {
             let stopping = Arc::clone(&stopping);
             move || serve(&listener, &stopping, &handler)
         })?;
-        Ok(Server { address, stopping, thread: Some(thread) })
+        Ok(Server { place, stopping, thread: Some(thread) })
     }
 
-    /// The address it listens on.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
+    /// What it listens on.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 }
 
@@ -76,19 +79,26 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Release);
         // The thread blocks in `accept`; a connection from ourselves is the portable way to wake it.
-        let mut own = self.address;
-        if own.ip().is_unspecified() {
-            own.set_ip(match own {
-                SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-                SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-            });
+        match &self.place {
+            Place::Tcp(address) => {
+                let mut own = *address;
+                if own.ip().is_unspecified() {
+                    own.set_ip(match own {
+                        SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                        SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+                    });
+                }
+                let _ = TcpStream::connect_timeout(&own, CLIENT_TIMEOUT);
+            }
+            Place::Unix(path) => {
+                let _ = UnixStream::connect(path);
+            }
         }
-        let _ = TcpStream::connect_timeout(&own, CLIENT_TIMEOUT);
         self.thread = None;
     }
 }
 
-fn serve(listener: &TcpListener, stopping: &AtomicBool, handler: &Handler) {
+fn serve(listener: &Listener, stopping: &AtomicBool, handler: &Handler) {
     let mut warned: Option<Instant> = None;
     loop {
         let accepted = listener.accept();
@@ -96,9 +106,9 @@ fn serve(listener: &TcpListener, stopping: &AtomicBool, handler: &Handler) {
             return;
         }
         match accepted {
-            Ok((client, _)) => {
+            Ok((client, peer)) => {
                 // A client's error is the client's.
-                let _ = answer(client, handler);
+                let _ = answer(client, peer.is_some(), handler);
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
@@ -112,8 +122,10 @@ fn serve(listener: &TcpListener, stopping: &AtomicBool, handler: &Handler) {
     }
 }
 
-fn answer(mut client: TcpStream, handler: &Handler) -> io::Result<()> {
-    client.set_nodelay(true)?;
+fn answer(mut client: TcpStream, is_tcp: bool, handler: &Handler) -> io::Result<()> {
+    if is_tcp {
+        client.set_nodelay(true)?;
+    }
     client.set_write_timeout(Some(CLIENT_TIMEOUT))?;
     let Some(head) = read_head(&mut client)? else { return Ok(()) };
     let mut headers = [httparse::EMPTY_HEADER; 64];
@@ -179,7 +191,7 @@ mod tests {
     use super::*;
 
     fn ask(server: &Server, request: &str) -> String {
-        let mut client = TcpStream::connect(server.local_addr()).unwrap();
+        let mut client = TcpStream::connect(server.place().socket_addr().unwrap()).unwrap();
         client.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
@@ -189,22 +201,22 @@ mod tests {
     #[test]
     fn answers_get_and_head_and_refuses_the_rest() {
         let handler: Handler = Arc::new(|path| (path == "/x").then(|| plain(200, "hello\n")));
-        let server = Server::start("test", "127.0.0.1:0", handler).unwrap();
+        let server = Server::start("test", "127.0.0.1:0", Transport::Tcp, handler).unwrap();
         assert!(ask(&server, "GET /x?y=1 HTTP/1.1\r\n\r\n").ends_with("\r\n\r\nhello\n"));
         let head = ask(&server, "HEAD /x HTTP/1.1\r\n\r\n");
         assert!(head.contains("content-length: 6\r\n") && head.ends_with("\r\n\r\n"), "{head}");
         assert!(ask(&server, "GET /y HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404 "));
         assert!(ask(&server, "POST /x HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
         assert!(ask(&server, "\u{1}\r\n\r\n").starts_with("HTTP/1.1 400 "));
-        drop(TcpStream::connect(server.local_addr()).unwrap());
+        drop(TcpStream::connect(server.place().socket_addr().unwrap()).unwrap());
         assert!(ask(&server, "GET /x HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 "));
     }
 
     #[test]
     fn stops_when_dropped_and_frees_the_port() {
-        let server = Server::start("test", "127.0.0.1:0", Arc::new(|_| None)).unwrap();
-        let address = server.local_addr();
+        let server = Server::start("test", "127.0.0.1:0", Transport::Tcp, Arc::new(|_| None)).unwrap();
+        let address = server.place().socket_addr().unwrap();
         drop(server);
-        assert!(TcpListener::bind(address).is_ok());
+        assert!(std::net::TcpListener::bind(address).is_ok());
     }
 }

@@ -1,6 +1,8 @@
 //! Unix sockets on both sides: data over both transports, sockets that a dead process left, and those of a live one.
 
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -97,6 +99,30 @@ fn both_transports_go_over_unix_sockets_whose_files_live_as_long_as_the_receiver
         }
     }
     assert!(!Path::new(&grpc).exists() && !Path::new(&http).exists(), "they go with the receiver");
+}
+
+#[test]
+fn health_is_told_over_a_unix_socket() {
+    let folder = Folder::new("health");
+    let health = folder.socket("health.sock");
+    let config = format!(
+        "receivers: {{otlp: {{protocols: {{http: {{endpoint: '127.0.0.1:0'}}}}}}}}
+exporters: {{debug: }}
+extensions: {{health_check: {{endpoint: '{health}', transport: unix}}}}
+service:
+  extensions: [health_check]
+  telemetry: {{metrics: {{level: none}}}}
+  pipelines: {{traces: {{receivers: [otlp], exporters: [debug]}}}}
+"
+    );
+    let program = Program::start(&config);
+    let mut client = UnixStream::connect(&health).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert_eq!(program.stop().code, Some(0));
+    assert!(!Path::new(&health).exists());
 }
 
 #[test]
