@@ -188,6 +188,10 @@ impl OtlpGrpc {
             Some(url) => Proxies::of_grpc(variable)?.for_url(&url).cloned(),
             None => None,
         };
+        if proxy.as_ref().is_some_and(|proxy| proxy.https) {
+            let message = "the environment's proxy for gRPC (grpc_proxy, HTTPS_PROXY) must begin with http://";
+            return Err(ConfigError::new("endpoint", message));
+        }
         let tls = match config.is_tls(&target) {
             true => Some(tls::Client::new(&config.tls, &[b"h2"], id)?),
             false => None,

@@ -54,12 +54,7 @@ impl Proxies {
             ("HTTPS_PROXY", Some(own)) => Some(own.clone()),
             _ => variable(name),
         };
-        let proxies = Proxies::new("", variable)?;
-        if proxies.for_https.as_ref().is_some_and(|proxy| proxy.https) {
-            let name = if own.is_some() { "grpc_proxy" } else { "HTTPS_PROXY" };
-            return Err(ConfigError::new(name, "the environment's proxy must begin with http:// for gRPC"));
-        }
-        Ok(proxies)
+        Proxies::new("", variable)
     }
 
     /// The proxy for a request, if it takes one.
@@ -172,8 +167,7 @@ mod tests {
         assert_eq!(chosen(&[own, ("no_proxy", "h:2")], "https://h:1"), proxy("http://own:1/"));
         assert_eq!(chosen(&[own], "https://localhost:1"), Ok(None));
         assert_eq!(chosen(&[("HTTP_PROXY", "socks5://http:1")], "https://h:1"), Ok(None));
-        assert_eq!(chosen(&[("HTTPS_PROXY", "https://p")], "https://h:1"), Err("HTTPS_PROXY".to_owned()));
-        assert_eq!(chosen(&[("grpc_proxy", "https://p")], "https://h:1"), Err("grpc_proxy".to_owned()));
+        assert_eq!(chosen(&[("grpc_proxy", "socks5://p")], "https://h:1"), Err("HTTPS_PROXY".to_owned()));
     }
 
     #[test]

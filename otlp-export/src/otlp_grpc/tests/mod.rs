@@ -573,6 +573,11 @@ fn calls_go_through_the_environments_proxy() {
     assert!(failure.message.contains("the proxy answered 407"), "{failure}");
     let error = exporter_in(&config, Signal::Traces, &Registry::new(), &[("grpc_proxy", "socks5://p".into())]);
     assert_eq!(error.unwrap_err().key, "HTTPS_PROXY");
+    // One that is reached by https cannot be used, which is of no matter where none is needed.
+    let secure = [("HTTPS_PROXY", "https://p".to_owned())];
+    let error = exporter_in(&config, Signal::Traces, &Registry::new(), &secure).unwrap_err();
+    assert!(error.to_string().contains("grpc_proxy, HTTPS_PROXY"), "{error}");
+    assert!(exporter_in(&near, Signal::Traces, &Registry::new(), &secure).is_ok());
 }
 
 #[test]

@@ -122,6 +122,19 @@ fn a_server_that_asks_who_we_are_hears_it() {
 }
 
 #[test]
+fn through_a_proxy_the_handshake_is_with_the_server() {
+    let authority = Authority::new();
+    let server = server(&authority.issue("collector.invalid"), None, BOTH);
+    let (address, asked) = super::proxy(server.address, "HTTP/1.1 200 OK\r\n\r\n");
+    let config = Config { endpoint: "collector.invalid:4317".into(), ..config(&server, trusting(&authority)) };
+    let environment = [("HTTPS_PROXY", format!("http://{address}"))];
+    let exporter = super::exporter_in(&config, Signal::Traces, &Registry::new(), &environment).unwrap();
+    assert_eq!(export(&exporter), Outcome::Delivered);
+    assert_eq!(seen(&server).head.uri.scheme_str(), Some("https"));
+    assert!(asked.recv_timeout(LONG).unwrap().starts_with("CONNECT collector.invalid:4317 "));
+}
+
+#[test]
 fn what_asks_for_tls_never_goes_out_in_plain_text() {
     let plain = Server::start([]);
     let insecure = tls::Config { insecure: true, ..tls::Config::default() };
