@@ -1,15 +1,18 @@
 //! What the Collector takes for an endpoint at load: gRPC targets and URLs as Go reads them.
 
 /// `host:port`, with http(s):// or dns:// before it; Unix sockets pass unread: `unix://`, and beyond what the Collector
-/// takes `unix:` and `unix-abstract:`, which gRPC has.
+/// takes `unix:/` and `unix-abstract:`, which gRPC has. No relative path: where a program is started is an accident.
 pub(super) fn grpc_target(target: &str) -> Result<(), String> {
-    if target.starts_with("unix:") || target.starts_with("unix-abstract:") {
+    if target.starts_with("unix:/") || target.starts_with("unix-abstract:") {
         return Ok(());
     }
     let address = ["http://", "https://", "dns:///", "dns://"]
         .into_iter()
         .find_map(|scheme| target.strip_prefix(scheme))
         .unwrap_or(target);
+    if target.starts_with("unix:") {
+        return Err(format!("expected an absolute path, unix:///path, got {target:?}"));
+    }
     let port = split_port(address).ok_or_else(|| format!("expected host:port, got {target:?}"))?;
     let digits = port.strip_prefix(['+', '-']).unwrap_or(port);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
