@@ -25,9 +25,12 @@ use otlp_core::tls::{Error, Material, Pem, Renewed, Terms};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::ConfigError;
+
+/// Either side of a connection; ours, but for tests.
+pub(crate) type Connection = rustls::Connection;
 
 #[cfg(test)]
 pub(crate) mod authority;
@@ -208,9 +211,18 @@ impl Client {
     /// # Errors
     ///
     /// Where there is nothing to go by: the system trusts nobody.
-    pub(crate) fn current(&self) -> Result<Arc<ClientConfig>, String> {
+    fn current(&self) -> Result<Arc<ClientConfig>, String> {
         let make = |material: &Material| self.config.build(material, self.alpn);
         self.client.current(Instant::now(), || self.config.read(), make)
+    }
+
+    /// Our side of a connection to the server at `host`.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Client::current`], and where the host is no name that a certificate can be for.
+    pub(crate) fn begin(&self, host: &str) -> Result<ClientConnection, String> {
+        ClientConnection::new(self.current()?, self.server_name(host)?).map_err(|error| error.to_string())
     }
 
     /// The name that a server at `host` must have a certificate for.
@@ -218,7 +230,7 @@ impl Client {
     /// # Errors
     ///
     /// Where it is no name that a certificate can be for.
-    pub(crate) fn server_name(&self, host: &str) -> Result<ServerName<'static>, String> {
+    fn server_name(&self, host: &str) -> Result<ServerName<'static>, String> {
         let name = match self.config.server_name_override.as_str() {
             "" => host,
             name => name,

@@ -120,12 +120,7 @@ impl Link {
     /// What the system says at once.
     pub(super) fn connect(plan: &Arc<Plan>, address: &Address, now: Instant) -> Result<Link, String> {
         let tls = match &plan.tls {
-            Some(tls) => {
-                let config = tls.current()?;
-                let name = tls.server_name(plan.target.host())?;
-                let connection = rustls::ClientConnection::new(config, name).map_err(|error| error.to_string())?;
-                Some(rustls::Connection::Client(connection))
-            }
+            Some(tls) => Some(tls.begin(plan.target.host())?.into()),
             None => None,
         };
         let socket = Rc::new(open(address, &plan.target.place).map_err(|error| error.to_string())?);

@@ -26,6 +26,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::tls::Connection;
+
 /// Read from one connection in one turn: then its calls' deadlines are looked at, and other connections have theirs.
 const TURN_BYTES_MAX: usize = 512 << 10;
 
@@ -137,11 +139,11 @@ impl Write for Raw<'_> {
 pub(super) struct Wire {
     socket: Rc<Socket>,
     ready: Rc<Readiness>,
-    tls: Option<Box<rustls::Connection>>,
+    tls: Option<Box<Connection>>,
 }
 
 impl Wire {
-    pub(super) fn new(socket: Rc<Socket>, ready: Rc<Readiness>, tls: Option<rustls::Connection>) -> Wire {
+    pub(super) fn new(socket: Rc<Socket>, ready: Rc<Readiness>, tls: Option<Connection>) -> Wire {
         Wire { socket, ready, tls: tls.map(Box::new) }
     }
 
@@ -209,7 +211,7 @@ impl Wire {
 }
 
 /// Writes what TLS has to write; true when all of it is out.
-fn flush(tls: &mut rustls::Connection, raw: &mut Raw<'_>) -> io::Result<bool> {
+fn flush(tls: &mut Connection, raw: &mut Raw<'_>) -> io::Result<bool> {
     while tls.wants_write() {
         match tls.write_tls(raw) {
             Ok(_) => {}
@@ -220,7 +222,7 @@ fn flush(tls: &mut rustls::Connection, raw: &mut Raw<'_>) -> io::Result<bool> {
     Ok(true)
 }
 
-fn take_packets(tls: &mut rustls::Connection, raw: &mut Raw<'_>) -> io::Result<()> {
+fn take_packets(tls: &mut Connection, raw: &mut Raw<'_>) -> io::Result<()> {
     match tls.process_new_packets() {
         Ok(_) => Ok(()),
         Err(error) => {

@@ -184,8 +184,7 @@ impl<In: UreqTransport> Connector<In> for TlsConnector {
         }
         let host = details.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
         let other = |message: String| ureq::Error::Other(message.into());
-        let name = self.client.server_name(host).map_err(other)?;
-        let mut connection = ClientConnection::new(self.client.current().map_err(other)?, name)?;
+        let mut connection = self.client.begin(host).map_err(other)?;
         let mut adapter = TransportAdapter::new(transport.boxed(), Arc::clone(&details.current_time));
         adapter.set_timeout(details.timeout);
         connection.complete_io(&mut adapter)?;
