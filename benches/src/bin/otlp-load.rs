@@ -18,7 +18,7 @@ use otlp_benches::load::sender::{Options, Schedule, Sender};
 use otlp_benches::load::sink::{Limits, Sink};
 use otlp_benches::load::tally::Tally;
 use otlp_benches::load::values::Expected;
-use otlp_benches::load::{Anchor, Problem, doing};
+use otlp_benches::load::{Anchor, Problem, Protocol, doing};
 use otlp_core::Signal;
 use otlp_core::codec::Coding;
 
@@ -28,7 +28,7 @@ use otlp_core::codec::Coding;
 /// due. Every request carries a number and every item of it an index, so the sink knows of each single item whether it was
 /// lost or doubled; and it compares decoded values, outside of the timed window.
 ///
-/// Speaks OTLP/HTTP with protobuf; OTLP/gRPC is not there yet.
+/// Speaks OTLP/HTTP with protobuf, or OTLP/gRPC (--protocol grpc); the sink takes both on one port.
 ///
 /// Measure a program, pinned to a core of its own, with what it costs per million items:
 ///
@@ -75,6 +75,12 @@ enum SignalName {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum ProtocolName {
+    Http,
+    Grpc,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum CodingName {
     None,
     Gzip,
@@ -114,9 +120,16 @@ struct LoadArgs {
     #[arg(long, value_name = "RATE", default_value = "100000", value_parser = rate)]
     rate: Rate,
 
-    /// Connections, each with one request at a time.
+    #[arg(long, value_enum, default_value = "http")]
+    protocol: ProtocolName,
+
+    /// Connections.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     connections: u16,
+
+    /// Requests that a connection has open at once; OTLP/HTTP always has one.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    streams: u16,
 
     /// Seconds of sending before the timed window.
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
@@ -173,6 +186,22 @@ struct RunArgs {
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     idle: Duration,
 
+    /// The program is a launcher of benches/systems: it takes the configuration as its only argument.
+    #[arg(long)]
+    launcher: bool,
+
+    /// Idle connections that are open all the time.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    idle_connections: u16,
+
+    /// Seconds of the window in which the sink is down.
+    #[arg(long, value_name = "FROM-TO", value_parser = outage)]
+    outage: Option<(Duration, Duration)>,
+
+    /// The program hands nothing on to the sink: figures are of what it accepted.
+    #[arg(long)]
+    unseen: bool,
+
     /// Do not compare decoded values: for a program that is configured to change them.
     #[arg(long)]
     changed: bool,
@@ -205,7 +234,7 @@ struct RunArgs {
 
 #[derive(Args)]
 struct SendArgs {
-    /// Host and port of an OTLP/HTTP receiver.
+    /// Host and port of a receiver.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4318")]
     endpoint: String,
 
@@ -265,6 +294,12 @@ fn run(args: RunArgs) -> Result<bool, Problem> {
     };
     let mut arguments: Vec<String> =
         args.config.iter().flat_map(|path| ["--config".into(), path.display().to_string()]).collect();
+    if args.launcher && !arguments.is_empty() {
+        arguments.remove(0);
+    }
+    if args.idle_connections > 0 {
+        allow_descriptors();
+    }
     arguments.extend(args.arguments);
     let settings = Settings {
         name: args.name,
@@ -276,14 +311,19 @@ fn run(args: RunArgs) -> Result<bool, Problem> {
         cpu,
         own_cpus,
         plan: args.corpus.plan(),
+        protocol: args.load.protocol(),
         connections: args.load.connections.into(),
+        streams: args.load.streams(),
+        idle_connections: args.idle_connections.into(),
+        outage: args.outage,
         rate: args.load.rate.0,
         idle: args.idle,
         warm_up: args.load.warm_up,
         duration: args.load.duration,
         timeout: args.load.timeout,
         limits: args.limits.limits(),
-        compare: !args.changed,
+        unseen: args.unseen,
+        compare: !args.changed && !args.unseen,
     };
     let mut progress = Progress::new();
     let report = run::run(&settings, &mut |text| progress.show(text));
@@ -308,7 +348,9 @@ fn send(args: &SendArgs) -> Result<bool, Problem> {
     let schedule = Schedule { begin, timed_from, end: timed_from + args.load.duration };
     let options = Options {
         address,
+        protocol: args.load.protocol(),
         connections: args.load.connections.into(),
+        streams: args.load.streams(),
         rate: args.load.rate.0,
         schedule,
         timeout: args.load.timeout,
@@ -407,6 +449,37 @@ impl CorpusArgs {
             bodies: self.bodies.map(|bodies| bodies as usize),
         }
     }
+}
+
+impl LoadArgs {
+    fn protocol(&self) -> Protocol {
+        match self.protocol {
+            ProtocolName::Http => Protocol::Http,
+            ProtocolName::Grpc => Protocol::Grpc,
+        }
+    }
+
+    fn streams(&self) -> usize {
+        match self.protocol {
+            ProtocolName::Http => 1,
+            ProtocolName::Grpc => self.streams.into(),
+        }
+    }
+}
+
+/// Lets this process, and what it starts, have as many descriptors as the system grants.
+fn allow_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Without it, opening the connections fails and says so.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+fn outage(text: &str) -> Result<(Duration, Duration), String> {
+    let (from, to) = text.split_once('-').ok_or("not FROM-TO")?;
+    let (from, to) = (seconds(from)?, seconds(to)?);
+    if from < to { Ok((from, to)) } else { Err("it ends before it begins".into()) }
 }
 
 impl LimitArgs {

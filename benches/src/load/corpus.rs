@@ -10,6 +10,9 @@
 //! A few bodies are sent in turn: enough that caches and branch predictors do not learn them by heart, few enough to stay in
 //! the last-level cache, where a network card would put them too.
 
+use std::collections::VecDeque;
+
+use bytes::Bytes;
 use otlp_core::Signal;
 use otlp_core::codec::Coding;
 use otlp_core::testing::generate::{self, BEGIN_UNIX_NANO};
@@ -52,7 +55,7 @@ pub struct Corpus {
 pub struct Template {
     /// Uncompressed, with an all-zero stamp.
     pub plain: Vec<u8>,
-    encoded: Vec<u8>,
+    encoded: Bytes,
     /// Where the stamp stands in the encoded body.
     stamp_at: usize,
     trailer: Option<Trailer>,
@@ -111,7 +114,7 @@ impl Template {
             }
             other => return Err(Problem(format!("cannot send {other}; only none, gzip and zstd"))),
         };
-        Ok(Template { plain, encoded, stamp_at, trailer })
+        Ok(Template { plain, encoded: encoded.into(), stamp_at, trailer })
     }
 
     /// Bytes as sent, headers excluded.
@@ -131,6 +134,33 @@ impl Template {
                 run(&[before, &text, after, &checksum, &rest[checksum.len()..]])
             }
         }
+    }
+
+    /// `prefix` and the body in pieces that can be handed over: all but the first and the checksum are shared, not copied.
+    pub fn pieces(&self, prefix: &[u8], stamp: &Stamp) -> VecDeque<Bytes> {
+        // Small pieces cost a system call each where no vectored write takes them, so that much is copied together.
+        const COPIED_BYTES: usize = 12 << 10;
+        let end = self.encoded.len() - self.trailer.as_ref().map_or(0, Trailer::len);
+        let shared_from = (self.stamp_at + stamp::LEN).max(COPIED_BYTES).min(end);
+        let mut first = Vec::with_capacity(prefix.len() + shared_from);
+        first.extend_from_slice(prefix);
+        first.extend_from_slice(&self.encoded[..self.stamp_at]);
+        first.extend_from_slice(&stamp.text());
+        first.extend_from_slice(&self.encoded[self.stamp_at + stamp::LEN..shared_from]);
+        let mut pieces = VecDeque::with_capacity(3);
+        let mut last = Vec::new();
+        if let Some(trailer) = &self.trailer {
+            let checksum = trailer.checksum(&stamp.text());
+            last.extend_from_slice(&checksum);
+            last.extend_from_slice(&self.encoded[end + checksum.len()..]);
+        }
+        pieces.push_back(first.into());
+        for piece in [self.encoded.slice(shared_from..end), last.into()] {
+            if !piece.is_empty() {
+                pieces.push_back(piece);
+            }
+        }
+        pieces
     }
 
     /// The same in one piece.
@@ -228,6 +258,9 @@ mod tests {
                         let stamp = Stamp { request, due_unix_nano: !request };
                         let sent = corpus.template(request).body(&stamp);
                         assert_eq!(sent.len(), corpus.template(request).encoded_len());
+                        let pieces = corpus.template(request).pieces(b"before", &stamp);
+                        let whole: Vec<u8> = pieces.iter().flatten().copied().collect();
+                        assert_eq!(whole.strip_prefix(b"before"), Some(&sent[..]));
                         let body = decode(coding, &sent, ByteSize(1 << 24), &mut |_| Ok(())).unwrap();
                         assert_eq!(validate(signal, &body, &Limits::default()).unwrap().items.get(), items as u64);
                         let mut index = 0;

@@ -77,7 +77,7 @@ impl Connection {
 }
 
 /// `partial_success.rejected_*` of a response.
-fn rejected(body: &[u8]) -> u64 {
+pub(super) fn rejected(body: &[u8]) -> u64 {
     let find = |bytes, number| fields(bytes).map_while(Result::ok).find(|field: &_| field.number == number);
     match find(body, 1).map(|field| field.value) {
         Some(Value::Len(partial)) => match find(partial, 1).map(|field| field.value) {

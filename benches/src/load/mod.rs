@@ -6,6 +6,7 @@
 //! | `corpus.rs`   | seeded bodies, encoded and compressed before the clock starts                    |
 //! | `compress.rs` | gzip and zstd in which the stamp can still be written                            |
 //! | `http.rs`     | OTLP/HTTP: one kept-alive connection that sends bodies                           |
+//! | `grpc/`       | OTLP/gRPC: both ends of a connection                                             |
 //! | `sender.rs`   | sends on a schedule and times from the instant at which each request was due     |
 //! | `sink.rs`     | the server at the other end                                                      |
 //! | `tally.rs`    | which items arrived how often, against which requests were answered how          |
@@ -27,14 +28,15 @@
 //!
 //! # Protocols
 //!
-//! OTLP/HTTP. What is specific to it is `http.rs`, which sends a body and reads an [`Answer`], and the framing in
-//! `sink.rs`, which hands a decoded body to [`tally`] and [`values`]; another protocol is another pair of those.
+//! OTLP/HTTP and OTLP/gRPC, chosen at the sending end; the sink takes both on one port and sees by the first bytes which it is.
+//! What is specific to one is how a body is sent and an [`Answer`] read, and the framing before the sink's judgement.
 
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub mod compress;
 pub mod corpus;
+pub mod grpc;
 pub mod http;
 pub mod process;
 pub mod report;
@@ -56,6 +58,26 @@ pub fn latencies() -> Latencies {
     Latencies::new_with_bounds(1_000, 120_000_000_000, 3).expect("the bounds are constant and good")
 }
 
+/// What a sender speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// OTLP/HTTP with protobuf bodies, over HTTP/1.1.
+    #[default]
+    Http,
+    /// OTLP/gRPC.
+    Grpc,
+}
+
+impl Protocol {
+    /// Its name in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Http => "http",
+            Protocol::Grpc => "grpc",
+        }
+    }
+}
+
 /// What the receiver said to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -66,7 +88,7 @@ pub enum Answer {
     },
     /// Not taken; to be sent again later (429, 502, 503, 504).
     Refused,
-    /// Not taken; never to be sent again. Carries the HTTP status.
+    /// Not taken; never to be sent again. Carries the HTTP status, or the code of gRPC.
     Rejected(u16),
 }
 

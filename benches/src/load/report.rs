@@ -18,6 +18,8 @@ pub struct Report {
     pub program: String,
     /// What is to be reached, in CPU seconds per million items.
     pub target: Option<f64>,
+    /// What was spoken to it.
+    pub protocol: &'static str,
     /// The signal.
     pub signal: &'static str,
     /// Items in a request sent.
@@ -34,6 +36,12 @@ pub struct Report {
     pub egress_items_per_request: f64,
     /// Connections of the sender.
     pub connections: usize,
+    /// Requests that each has open at most.
+    pub streams: usize,
+    /// Connections that were open beside those and idle.
+    pub idle_connections: usize,
+    /// What they cost in resident memory together.
+    pub idle_connections_kib: u64,
     /// Items a second that should have been sent; none for saturation.
     pub offered_per_s: Option<f64>,
     /// Items a second that arrived.
@@ -62,8 +70,41 @@ pub struct Report {
     pub books: Books,
     /// Values compared, if they were.
     pub values: Option<Values>,
+    /// From a request's due time to its answer: parts of a whole and microseconds.
+    pub answer_cdf: Vec<(f64, f64)>,
+    /// The same to its arrival at the sink.
+    pub arrival_cdf: Vec<(f64, f64)>,
+    /// The state of things through the run, from the first request to the end of what was awaited.
+    pub series: Vec<Point>,
     /// Why this run must not be used; none if all is well.
     pub failures: Vec<String>,
+}
+
+/// The state of things at one time.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Point {
+    /// Seconds since the timed window began; below 0 in the warm-up.
+    pub at_s: f64,
+    /// Resident memory of the process.
+    pub resident_kib: u64,
+    /// Its CPU seconds so far.
+    pub cpu_s: f64,
+    /// Items offered so far.
+    pub offered: u64,
+    /// Items accepted so far.
+    pub accepted: u64,
+    /// Items that arrived so far.
+    pub arrived: u64,
+}
+
+/// A distribution for a plot: the latency below which each of these parts is.
+pub fn cdf(latencies: &Latencies) -> Vec<(f64, f64)> {
+    if latencies.is_empty() {
+        return Vec::new();
+    }
+    let tails = (0..40).map(|step| 1.0 - 10f64.powf(-f64::from(step) / 10.0));
+    let parts = tails.take_while(|part| latencies.len() as f64 * (1.0 - part) >= 1.0);
+    parts.map(|part| (part, latencies.value_at_quantile(part) as f64 / 1e3)).collect()
 }
 
 /// CPU time.

@@ -4,7 +4,8 @@
 //! all that was accepted has arrived, send every body once more for its values to be compared, stop the process, close the
 //! books. CPU time, wake-ups and the peak of memory are those of the window; the peak of the whole run is reported too.
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -14,12 +15,12 @@ use std::time::{Duration, Instant};
 
 use super::corpus::{Corpus, Plan};
 use super::process::{self, Process, Sample, own_cpu_s};
-use super::report::{self, Cpu, Memory, Quantiles, Report, Values, Wakeups};
+use super::report::{self, Cpu, Memory, Point, Quantiles, Report, Values, Wakeups, cdf};
 use super::sender::{self, Schedule, Sender};
 use super::sink::{self, Sink};
 use super::tally::Tally;
 use super::values::Expected;
-use super::{Anchor, Problem, doing};
+use super::{Anchor, Problem, Protocol, doing};
 
 /// The variable in which the program finds the address that it is to listen on, as `127.0.0.1:PORT`.
 pub const LISTEN_VARIABLE: &str = "OTLP_LOAD_LISTEN";
@@ -48,8 +49,16 @@ pub struct Settings {
     pub own_cpus: Vec<usize>,
     /// The bodies.
     pub plan: Plan,
+    /// What is spoken to it.
+    pub protocol: Protocol,
     /// Connections.
     pub connections: usize,
+    /// Requests that each has open at once.
+    pub streams: usize,
+    /// Connections beside those, which send one request for nothing and are then idle.
+    pub idle_connections: usize,
+    /// From when to when in the window the sink is down.
+    pub outage: Option<(Duration, Duration)>,
     /// Items a second; `None` saturates.
     pub rate: Option<f64>,
     /// How long the program idles before it is sent anything.
@@ -62,6 +71,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// How the sink behaves.
     pub limits: sink::Limits,
+    /// Nothing is handed on to the sink: what was accepted is what is counted, and nobody looks for it.
+    pub unseen: bool,
     /// Whether the values must arrive as they were sent.
     pub compare: bool,
 }
@@ -91,7 +102,7 @@ pub fn run(settings: &Settings, progress: &mut dyn FnMut(&str)) -> Result<Report
     let expected = settings.compare.then(|| Expected::of(&corpus));
     let tally = Arc::new(Tally::new(settings.plan.items));
     let anchor = Anchor::now();
-    let sink = Sink::start(settings.sink, Arc::clone(&tally), anchor, settings.limits)
+    let mut sink = Sink::start(settings.sink, Arc::clone(&tally), anchor, settings.limits)
         .map_err(doing(format_args!("cannot listen on {}", settings.sink)))?;
     let address = match settings.listen {
         Some(address) => address,
@@ -103,32 +114,46 @@ pub fn run(settings: &Settings, progress: &mut dyn FnMut(&str)) -> Result<Report
     let mut process = Process::start(command, settings.cpu, address, settings.timeout)?;
     let (id, started_ms) = (process.id(), process.started_in.as_secs_f64() * 1e3);
 
+    let without = process::sample(id)?.resident_kib;
+    let kept_open = open_idle(settings.idle_connections, address, settings.timeout)?;
     let idle = idle(settings.idle, id, progress)?;
+    let idle_connections_kib = idle.1.resident_kib.saturating_sub(without);
     let begin = Instant::now() + Duration::from_millis(20);
     let timed_from = begin + settings.warm_up;
     let schedule = Schedule { begin, timed_from, end: timed_from + settings.duration };
     sink.time_between(anchor.unix_nano(timed_from), anchor.unix_nano(schedule.end));
     let options = sender::Options {
         address,
+        protocol: settings.protocol,
         connections: settings.connections,
+        streams: settings.streams,
         rate: settings.rate,
         schedule,
         timeout: settings.timeout,
     };
     let sender = Sender::start(options.clone(), Arc::clone(&corpus), Arc::clone(&tally), anchor, 0)?;
     let mut ended = None;
+    let mut series = Vec::new();
     let mut watch = |until: Instant, what: &str| {
         while Instant::now() < until && ended.is_none() {
             thread::sleep(until.saturating_duration_since(Instant::now()).min(Duration::from_millis(250)));
             ended = process.ended();
+            series.extend(point(id, timed_from, &tally));
             progress(&line(what, until, &tally));
         }
     };
     watch(timed_from, "warming up");
     process::reset_peak(id);
-    let first = snapshot(id, &tally)?;
+    let snapshot = || snapshot(id, &tally, settings.unseen);
+    let first = snapshot()?;
+    if let Some((from, to)) = settings.outage {
+        watch(timed_from + from, "measuring");
+        sink.go_away();
+        watch(timed_from + to, "measuring while the sink is down");
+        sink.come_back().map_err(doing("the sink cannot come back"))?;
+    }
     watch(schedule.end, "measuring");
-    let last = snapshot(id, &tally)?;
+    let last = snapshot()?;
     if let Some(status) = ended {
         sender.stop();
         return Err(Problem(format!("the program ended while it was measured: {status}")));
@@ -136,14 +161,16 @@ pub fn run(settings: &Settings, progress: &mut dyn FnMut(&str)) -> Result<Report
     let (timed, next) = sender.join();
 
     progress("waiting for what was accepted");
-    await_arrival(&tally, settings.timeout);
+    let arrival_timeout = if settings.unseen { Duration::ZERO } else { settings.timeout };
+    await_arrival(&tally, arrival_timeout, &mut || series.extend(point(id, timed_from, &tally)));
     let mut failures = Vec::new();
     if expected.is_some() {
         sink.keep_all();
         let sent = sender::send_each_once(&options, &corpus, &tally, &anchor, next);
         failures.extend(sent.err().map(|problem| problem.to_string()));
-        await_arrival(&tally, settings.timeout);
+        await_arrival(&tally, settings.timeout, &mut || {});
     }
+    drop(kept_open);
     progress("stopping the program");
     failures.extend(process.stop(Duration::from_secs(40)).err().map(|problem| problem.to_string()));
     progress("comparing values");
@@ -157,7 +184,15 @@ pub fn run(settings: &Settings, progress: &mut dyn FnMut(&str)) -> Result<Report
         values
     });
     let books = tally.books();
-    failures.extend(report::failures(&books, values.as_ref()));
+    let mut judged = books.clone();
+    if settings.unseen {
+        judged.lost = 0;
+    }
+    if settings.outage.is_some() {
+        // Taken, but its answer was lost with the connection: to send it again is what a sender owes.
+        judged.doubled = 0;
+    }
+    failures.extend(report::failures(&judged, values.as_ref()));
     failures.extend(timed.first_failure);
 
     let seconds = (last.at - first.at).as_secs_f64();
@@ -172,6 +207,7 @@ pub fn run(settings: &Settings, progress: &mut dyn FnMut(&str)) -> Result<Report
         name: settings.name.clone(),
         program: settings.program.display().to_string(),
         target: settings.target,
+        protocol: settings.protocol.as_str(),
         signal: settings.plan.signal.as_str(),
         items_per_request: settings.plan.items,
         coding: settings.plan.coding.as_str(),
@@ -180,6 +216,9 @@ pub fn run(settings: &Settings, progress: &mut dyn FnMut(&str)) -> Result<Report
         egress_bytes_per_item: (last.bytes - first.bytes) as f64 / items,
         egress_items_per_request: items / (last.bodies - first.bodies) as f64,
         connections: settings.connections,
+        streams: settings.streams,
+        idle_connections: settings.idle_connections,
+        idle_connections_kib,
         offered_per_s: settings.rate,
         delivered_per_s: items / seconds,
         seconds,
@@ -206,6 +245,9 @@ pub fn run(settings: &Settings, progress: &mut dyn FnMut(&str)) -> Result<Report
         started_ms,
         books,
         values,
+        answer_cdf: cdf(&timed.answers),
+        arrival_cdf: cdf(&sink.latencies()),
+        series,
         failures,
     })
 }
@@ -225,22 +267,58 @@ fn idle(length: Duration, id: u32, progress: &mut dyn FnMut(&str)) -> Result<(Op
     Ok((Some(wakeups / length.as_secs_f64()), after))
 }
 
-fn snapshot(id: u32, tally: &Tally) -> Result<Snapshot, Problem> {
+fn snapshot(id: u32, tally: &Tally, unseen: bool) -> Result<Snapshot, Problem> {
     Ok(Snapshot {
         at: Instant::now(),
         process: process::sample(id)?,
         sender_s: own_cpu_s("load-"),
         sink_s: own_cpu_s("sink-"),
-        arrived: tally.arrived.load(Ordering::Relaxed),
+        arrived: if unseen { &tally.accepted } else { &tally.arrived }.load(Ordering::Relaxed),
         bodies: tally.bodies.load(Ordering::Relaxed),
         bytes: tally.bytes.load(Ordering::Relaxed),
     })
 }
 
-fn await_arrival(tally: &Tally, timeout: Duration) {
+/// Where the process is gone there is no point, and the run fails for that elsewhere.
+fn point(id: u32, timed_from: Instant, tally: &Tally) -> Option<Point> {
+    let (now, sample) = (Instant::now(), process::sample(id).ok()?);
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    Some(Point {
+        at_s: now.saturating_duration_since(timed_from).as_secs_f64()
+            - timed_from.saturating_duration_since(now).as_secs_f64(),
+        resident_kib: sample.resident_kib,
+        cpu_s: sample.user_s + sample.system_s,
+        offered: load(&tally.offered),
+        accepted: load(&tally.accepted),
+        arrived: load(&tally.arrived),
+    })
+}
+
+/// Connections that have had one answer and then say nothing more.
+fn open_idle(count: usize, address: SocketAddr, timeout: Duration) -> Result<Vec<TcpStream>, Problem> {
+    let open = || -> std::io::Result<TcpStream> {
+        let mut stream = TcpStream::connect_timeout(&address, timeout)?;
+        stream.set_read_timeout(Some(timeout))?;
+        stream.write_all(format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
+        let mut answer = [0; 1024];
+        if stream.read(&mut answer)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(stream)
+    };
+    (0..count).map(|_| open().map_err(doing("cannot open an idle connection"))).collect()
+}
+
+/// Waits until all that was accepted has arrived; calls `look` four times a second.
+fn await_arrival(tally: &Tally, timeout: Duration, look: &mut dyn FnMut()) {
     let deadline = Instant::now() + timeout;
+    let mut turn = 0u32;
     while tally.arrived.load(Ordering::Relaxed) < tally.accepted.load(Ordering::Relaxed) && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(10));
+        turn += 1;
+        if turn.is_multiple_of(25) {
+            look();
+        }
     }
 }
 

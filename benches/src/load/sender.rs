@@ -7,7 +7,7 @@
 //!
 //! # Threads
 //!
-//! `load-N`, one a connection.
+//! `load-N`, one a connection; with OTLP/gRPC it has many requests open at once (`grpc/sender.rs`).
 
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -16,19 +16,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::corpus::Corpus;
+use super::corpus::{Corpus, Template};
+use super::grpc;
 use super::http::Connection;
 use super::stamp::Stamp;
 use super::tally::{Fate, Tally};
-use super::{Anchor, Answer, Latencies, Problem, doing, latencies};
+use super::{Anchor, Answer, Latencies, Problem, Protocol, doing, latencies};
 
 /// How to send.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where to.
     pub address: SocketAddr,
-    /// Connections, each with one request at a time.
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Connections.
     pub connections: usize,
+    /// Requests that a connection has open at once; with HTTP/1.1 always one.
+    pub streams: usize,
     /// Items a second; `None` is as fast as they are taken.
     pub rate: Option<f64>,
     /// From when to when requests are due, and from when on they are timed.
@@ -55,12 +60,14 @@ pub struct Sender {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// What the threads of all connections share.
 #[derive(Debug)]
-struct Shared {
-    options: Options,
-    corpus: Arc<Corpus>,
-    tally: Arc<Tally>,
-    anchor: Anchor,
+pub(super) struct Shared {
+    pub(super) options: Options,
+    pub(super) corpus: Arc<Corpus>,
+    pub(super) tally: Arc<Tally>,
+    pub(super) anchor: Anchor,
+    interval: Option<f64>,
     next: AtomicU64,
     stop: AtomicBool,
     /// Threads that are done stay until then, or their CPU time could not be read any more.
@@ -82,6 +89,36 @@ pub struct Timed {
     pub first_failure: Option<String>,
 }
 
+impl Timed {
+    pub(super) fn new() -> Timed {
+        Timed { answers: latencies(), held_up: latencies(), unsent: 0, first_failure: None }
+    }
+
+    /// Keeps the first thing that went wrong.
+    pub(super) fn failed(&mut self, what: String) {
+        self.first_failure.get_or_insert(what);
+    }
+}
+
+impl Shared {
+    /// The next request that is nobody's yet, and when it is due.
+    pub(super) fn next(&self, first: u64) -> (u64, Instant) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let due = match self.interval {
+            None => Instant::now(),
+            Some(interval) => {
+                let after = Duration::try_from_secs_f64((number - first) as f64 * interval);
+                self.options.schedule.begin + after.unwrap_or(Duration::from_secs(1 << 32))
+            }
+        };
+        (number, due)
+    }
+
+    pub(super) fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
 impl Sender {
     /// Starts to send; the first request is number `first`.
     ///
@@ -95,22 +132,23 @@ impl Sender {
         anchor: Anchor,
         first: u64,
     ) -> Result<Sender, Problem> {
-        let timed = Timed { answers: latencies(), held_up: latencies(), unsent: 0, first_failure: None };
+        let interval = options.rate.map(|rate| corpus.plan.items as f64 / rate);
         let connections = options.connections.max(1);
         let shared = Arc::new(Shared {
             options,
             corpus,
             tally,
             anchor,
+            interval,
             next: AtomicU64::new(first),
             stop: AtomicBool::new(false),
             leave: AtomicBool::new(false),
-            timed: Mutex::new(timed),
+            timed: Mutex::new(Timed::new()),
         });
         let threads = (0..connections).map(|number| {
             let shared = Arc::clone(&shared);
             let builder = thread::Builder::new().name(format!("load-{number}")).stack_size(256 << 10);
-            builder.spawn(move || Loop::new(&shared, first).run()).map_err(doing("cannot start a thread"))
+            builder.spawn(move || run(&shared, first)).map_err(doing("cannot start a thread"))
         });
         let threads = threads.collect::<Result<_, _>>()?;
         Ok(Sender { shared, threads })
@@ -133,7 +171,30 @@ impl Sender {
     }
 }
 
-/// One connection's.
+/// One connection's thread.
+fn run(shared: &Shared, first: u64) {
+    // Threads may be woken 50 microseconds late otherwise, to save wake-ups.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+    let timed = match shared.options.protocol {
+        Protocol::Http => Loop::new(shared, first).run(),
+        Protocol::Grpc => grpc::sender::Loop::new(shared, first).run(),
+    };
+    let mut all = lock(&shared.timed);
+    // The bounds are the same everywhere, so adding cannot fail.
+    let _ = all.answers.add(&timed.answers);
+    let _ = all.held_up.add(&timed.held_up);
+    all.unsent += timed.unsent;
+    if all.first_failure.is_none() {
+        all.first_failure = timed.first_failure;
+    }
+    drop(all);
+    while !shared.leave.load(Ordering::Acquire) {
+        thread::park();
+    }
+}
+
+/// One connection's, with OTLP/HTTP.
 struct Loop<'a> {
     shared: &'a Shared,
     first: u64,
@@ -143,28 +204,16 @@ struct Loop<'a> {
 
 impl<'a> Loop<'a> {
     fn new(shared: &'a Shared, first: u64) -> Loop<'a> {
-        let timed = Timed { answers: latencies(), held_up: latencies(), unsent: 0, first_failure: None };
-        Loop { shared, first, connection: None, timed }
+        Loop { shared, first, connection: None, timed: Timed::new() }
     }
 
-    fn run(mut self) {
-        // Threads may be woken 50 microseconds late otherwise, to save wake-ups.
-        #[cfg(target_os = "linux")]
-        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+    fn run(mut self) -> Timed {
         let Schedule { begin, timed_from, end } = self.shared.options.schedule;
-        let interval = self.shared.options.rate.map(|rate| self.shared.corpus.plan.items as f64 / rate);
         wait_until(begin);
         loop {
-            let number = self.shared.next.fetch_add(1, Ordering::Relaxed);
-            let due = match interval {
-                None => Instant::now(),
-                Some(interval) => {
-                    let after = Duration::try_from_secs_f64((number - self.first) as f64 * interval);
-                    begin + after.unwrap_or(Duration::from_secs(1 << 32))
-                }
-            };
-            if due >= end || self.shared.stop.load(Ordering::Relaxed) {
-                break;
+            let (number, due) = self.shared.next(self.first);
+            if due >= end || self.shared.stopped() {
+                return self.timed;
             }
             wait_until(due);
             let free = Instant::now();
@@ -181,18 +230,6 @@ impl<'a> Loop<'a> {
                 }
             }
         }
-        let mut all = lock(&self.shared.timed);
-        // The bounds are the same everywhere, so adding cannot fail.
-        let _ = all.answers.add(&self.timed.answers);
-        let _ = all.held_up.add(&self.timed.held_up);
-        all.unsent += self.timed.unsent;
-        if all.first_failure.is_none() {
-            all.first_failure = self.timed.first_failure;
-        }
-        drop(all);
-        while !self.shared.leave.load(Ordering::Acquire) {
-            thread::park();
-        }
     }
 
     fn send(&mut self, number: u64, due: Instant) -> Fate {
@@ -204,7 +241,7 @@ impl<'a> Loop<'a> {
                 match Connection::open(options.address, plan.signal, plan.coding, options.timeout) {
                     Ok(connection) => connection,
                     Err(error) => {
-                        self.timed.first_failure.get_or_insert_with(|| format!("cannot connect: {error}"));
+                        self.timed.failed(format!("cannot connect: {error}"));
                         // Nothing was sent. A dead receiver is not to be asked in a tight loop.
                         thread::sleep(Duration::from_millis(10));
                         return Fate::Refused;
@@ -218,12 +255,12 @@ impl<'a> Loop<'a> {
             Ok(answer) => {
                 self.connection = Some(connection);
                 if let Answer::Rejected(status) = answer {
-                    self.timed.first_failure.get_or_insert_with(|| format!("answered {status}"));
+                    self.timed.failed(format!("answered {status}"));
                 }
                 fate(answer)
             }
             Err(error) => {
-                self.timed.first_failure.get_or_insert_with(|| format!("request {number}: {error}"));
+                self.timed.failed(format!("request {number}: {error}"));
                 Fate::Unknown
             }
         }
@@ -247,13 +284,12 @@ pub fn send_each_once(
     // Numbers go up by the corpus' length where the same body is sent again.
     let first = first.next_multiple_of(count);
     let deadline = Instant::now() + options.timeout;
-    let mut connection = Connection::open(options.address, corpus.plan.signal, corpus.plan.coding, options.timeout)
-        .map_err(doing("cannot connect"))?;
+    let mut line = Line::open(options, corpus)?;
     for place in 0..count {
         let mut number = first + place;
         loop {
             let stamp = Stamp { request: number, due_unix_nano: anchor.unix_nano(Instant::now()) };
-            let sent = corpus.template(number).with_pieces(&stamp, |pieces| connection.send(pieces));
+            let sent = line.send(corpus.template(number), &stamp, options.timeout);
             let fate = fate(sent.map_err(doing("cannot send every body once"))?);
             tally.answered(number, fate);
             match fate {
@@ -267,7 +303,35 @@ pub fn send_each_once(
     Ok(())
 }
 
-fn fate(answer: Answer) -> Fate {
+/// A connection with one request at a time, whatever it speaks.
+enum Line {
+    Http(Connection),
+    Grpc(Box<grpc::client::Link>),
+}
+
+impl Line {
+    fn open(options: &Options, corpus: &Corpus) -> Result<Line, Problem> {
+        let (address, timeout, plan) = (options.address, options.timeout, &corpus.plan);
+        Ok(match options.protocol {
+            Protocol::Http => {
+                let opened = Connection::open(address, plan.signal, plan.coding, timeout);
+                Line::Http(opened.map_err(doing("cannot connect"))?)
+            }
+            Protocol::Grpc => {
+                Line::Grpc(Box::new(grpc::client::Link::open(address, plan.signal, plan.coding, timeout)?))
+            }
+        })
+    }
+
+    fn send(&mut self, template: &Template, stamp: &Stamp, timeout: Duration) -> std::io::Result<Answer> {
+        match self {
+            Line::Http(connection) => template.with_pieces(stamp, |pieces| connection.send(pieces)),
+            Line::Grpc(link) => link.call(template, stamp, timeout),
+        }
+    }
+}
+
+pub(super) fn fate(answer: Answer) -> Fate {
     match answer {
         Answer::Accepted { rejected: 0 } => Fate::Accepted,
         Answer::Accepted { .. } => Fate::Partial,
@@ -276,7 +340,7 @@ fn fate(answer: Answer) -> Fate {
     }
 }
 
-fn wait_until(instant: Instant) {
+pub(super) fn wait_until(instant: Instant) {
     let wait = instant.saturating_duration_since(Instant::now());
     if !wait.is_zero() {
         thread::sleep(wait);

@@ -16,7 +16,7 @@ use super::sink::{Limits, Sink};
 use super::stamp::Stamp;
 use super::tally::{Fate, Tally};
 use super::values::Expected;
-use super::{Anchor, Answer};
+use super::{Anchor, Answer, Protocol};
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -31,7 +31,7 @@ fn loopback() -> SocketAddr {
 fn options(address: SocketAddr, rate: Option<f64>, length: Duration) -> Options {
     let begin = Instant::now();
     let schedule = Schedule { begin, timed_from: begin, end: begin + length };
-    Options { address, connections: 3, rate, schedule, timeout: LONG }
+    Options { address, protocol: Protocol::Http, connections: 3, streams: 1, rate, schedule, timeout: LONG }
 }
 
 fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
@@ -44,11 +44,14 @@ fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
 
 #[test]
 fn all_that_is_sent_arrives_once_as_it_was() {
-    for (signal, coding) in [
-        (Signal::Traces, Coding::Identity),
-        (Signal::Metrics, Coding::Gzip),
-        (Signal::Logs, Coding::Zstd),
-        (Signal::Metrics, Coding::Identity),
+    for (protocol, signal, coding) in [
+        (Protocol::Http, Signal::Traces, Coding::Identity),
+        (Protocol::Http, Signal::Metrics, Coding::Gzip),
+        (Protocol::Http, Signal::Logs, Coding::Zstd),
+        (Protocol::Http, Signal::Metrics, Coding::Identity),
+        (Protocol::Grpc, Signal::Traces, Coding::Gzip),
+        (Protocol::Grpc, Signal::Metrics, Coding::Identity),
+        (Protocol::Grpc, Signal::Logs, Coding::Zstd),
     ] {
         let corpus = Arc::new(Corpus::new(plan(signal, coding)).unwrap());
         let (tally, anchor) = (Arc::new(Tally::new(20)), Anchor::now());
@@ -56,6 +59,7 @@ fn all_that_is_sent_arrives_once_as_it_was() {
         sink.time_between(0, u64::MAX);
         // 20 requests a second of a second.
         let options = options(sink.address(), Some(4000.0), Duration::from_millis(100));
+        let options = Options { protocol, streams: 5, ..options };
         let sender = Sender::start(options.clone(), Arc::clone(&corpus), Arc::clone(&tally), anchor, 0).unwrap();
         let (timed, next) = sender.join();
         assert_eq!(timed.first_failure, None);
@@ -170,6 +174,41 @@ fn a_sink_that_takes_less_refuses_the_rest_and_counts_what_it_took() {
     assert_eq!((books.accepted, books.not_accepted["refused"]), (20, sent - 20));
     assert_eq!(tally.turned_away.load(Ordering::Relaxed), sent / 20 - 1);
     assert_eq!(timed.answers.len(), 1, "what is refused is no latency");
+}
+
+#[test]
+fn a_sink_refuses_calls_and_answers_late_over_grpc_too() {
+    let corpus = Arc::new(Corpus::new(plan(Signal::Logs, Coding::Identity)).unwrap());
+    let (tally, anchor) = (Arc::new(Tally::new(20)), Anchor::now());
+    let limits = Limits { take_rate: Some(0.001), refuse: true, delay: Duration::from_millis(5) };
+    let sink = Sink::start(loopback(), Arc::clone(&tally), anchor, limits).unwrap();
+    let options = options(sink.address(), Some(4000.0), Duration::from_millis(100));
+    let options = Options { protocol: Protocol::Grpc, connections: 1, streams: 50, ..options };
+    let sender = Sender::start(options, corpus, Arc::clone(&tally), anchor, 0).unwrap();
+    let (timed, _) = sender.join();
+    let sent = tally.offered.load(Ordering::Relaxed);
+    let books = tally.books();
+    assert!(books.balance() && sent >= 40, "{books}");
+    assert_eq!((books.accepted, books.not_accepted["refused"]), (20, sent - 20));
+    assert!(timed.answers.len() == 1 && timed.answers.min() >= 4_900_000);
+}
+
+#[test]
+fn a_sink_that_went_away_comes_back_at_the_same_place() {
+    let tally = Arc::new(Tally::new(20));
+    let mut sink = Sink::start(loopback(), Arc::clone(&tally), Anchor::now(), Limits::default()).unwrap();
+    let corpus = Corpus::new(plan(Signal::Traces, Coding::Identity)).unwrap();
+    let body = |request| corpus.template(request).body(&Stamp { request, due_unix_nano: 0 });
+    let address = sink.address();
+    let open = || Connection::open(address, Signal::Traces, Coding::Identity, LONG);
+    let mut before = open().unwrap();
+    assert_eq!(before.send(&[&body(0)]).unwrap(), Answer::Accepted { rejected: 0 });
+    sink.go_away();
+    assert!(before.send(&[&body(1)]).is_err() || before.send(&[&body(2)]).is_err());
+    assert!(open().is_err());
+    sink.come_back().unwrap();
+    let mut after = open().unwrap();
+    assert_eq!(after.send(&[&body(3)]).unwrap(), Answer::Accepted { rejected: 0 });
 }
 
 #[test]
