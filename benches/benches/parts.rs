@@ -10,6 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use otlp_core::codec::{Coding, decode_into, encode};
+use otlp_core::flow::BufferPool;
 use otlp_core::flow::gate::{Capacity, Weight, gate};
 use otlp_core::shutdown::Deadline;
 use otlp_core::testing::generate;
@@ -21,7 +22,7 @@ fn codings(criterion: &mut Criterion) {
     let body = generate::request(Signal::Traces, 1, SPANS);
     let mut group = criterion.benchmark_group("codec");
     group.throughput(Throughput::Elements(SPANS as u64));
-    for coding in [Coding::Gzip, Coding::Zstd] {
+    for coding in [Coding::Gzip, Coding::Zstd, Coding::Snappy, Coding::Lz4] {
         let mut encoded = Vec::new();
         group.bench_function(format!("{}/out", coding.as_str()), |bencher| {
             bencher.iter(|| {
@@ -78,5 +79,29 @@ fn hand_off(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, codings, hand_off);
+/// A buffer for a request of 512 spans: from the pool, and anew. Says how many of the takes the pool served.
+fn buffers(criterion: &mut Criterion) {
+    let body = generate::request(Signal::Traces, 1, SPANS);
+    let pool = BufferPool::buffers(8, ByteSize(body.len() as u64), ByteSize::mib(8));
+    let mut group = criterion.benchmark_group("buffer");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("pool", |bencher| {
+        bencher.iter(|| {
+            let mut buffer = pool.take();
+            buffer.extend_from_slice(black_box(&body));
+            black_box(buffer.into_bytes())
+        });
+    });
+    group.bench_function("allocator", |bencher| {
+        bencher.iter(|| {
+            let mut buffer = Vec::with_capacity(body.len());
+            buffer.extend_from_slice(black_box(&body));
+            black_box(Bytes::from(buffer))
+        });
+    });
+    group.finish();
+    println!("{:?}", pool.state());
+}
+
+criterion_group!(benches, codings, hand_off, buffers);
 criterion_main!(benches);

@@ -12,8 +12,8 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use otlp_core::testing::generate;
-use otlp_core::wire::{Limits, PartLimit, retain, split, validate, walk};
-use otlp_core::{Batch, ItemCount, Signal};
+use otlp_core::wire::{Limits, PartLimit, retain, split, validate, view, walk};
+use otlp_core::{Batch, Group, ItemCount, Signal};
 use prost::Message;
 
 const SIZES: [usize; 3] = [10, 512, 4096];
@@ -152,6 +152,36 @@ fn counting(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Every attribute of every item, by views.
+fn viewing(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("view");
+    for signal in Signal::ALL {
+        run(&mut group, signal, 512, "attributes", |body| {
+            let mut attributes = 0;
+            view::for_each_item(signal, body, |_, _, item| attributes += item.attributes().count());
+            black_box(attributes);
+        });
+    }
+    group.finish();
+}
+
+/// Four requests as one: a list of slices, as they are written, and in one piece, as they are compressed or stored.
+fn joining(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("join-4");
+    let joined = |body: &Bytes| {
+        let mut group = Group::new(Signal::Traces);
+        (0..4).for_each(|_| group.push(Batch::trusted(Signal::Traces, ItemCount(512), body.clone())));
+        group
+    };
+    run(&mut group, Signal::Traces, 512, "slices", |body| {
+        black_box(joined(body).slices().map(|slice| slice.len()).sum::<usize>());
+    });
+    run(&mut group, Signal::Traces, 512, "one-piece", |body| {
+        black_box(joined(body).joined());
+    });
+    group.finish();
+}
+
 fn filter(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("filter");
     for items in SIZES {
@@ -185,5 +215,5 @@ fn splitting(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, validation, counting, filter, splitting);
+criterion_group!(benches, validation, counting, viewing, filter, splitting, joining);
 criterion_main!(benches);
