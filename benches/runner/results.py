@@ -177,7 +177,7 @@ def draw(directory, grouped, scenarios, systems, base):
             values = {name: value for name in systems if (value := runs.median(name, "delivered_per_s"))}
             if values:
                 rows.append((scenario.name, values))
-    keep("throughput.svg", "Throughput", plot.bars("Items a second on one core, saturated", rows, systems))
+    keep("throughput.svg", "Throughput", plot.bars("Items a second on one core, saturated; each row to its own greatest", rows, systems))
     for scenario in scenarios:
         runs = grouped.get((scenario.name, "paced"))
         if not runs:
