@@ -52,15 +52,15 @@ class Runs:
 
 def table(runs, systems, mode, base):
     paced = mode == "paced"
-    out = ["| system | CPU s/M | min to max | user | sys | × " + base + " | items/s | accepted | B/item out | peak MiB | "
-           "to sink, p50 / p99 / p99.9 µs | answer, µs | generator, sink s/M | runs |", "|---" * 14 + "|"]
+    out = ["| system | CPU s/M | min to max | user | sys | × " + base + " | items/s | of a core | accepted | B/item out | peak MiB | "
+           "to sink, p50 / p99 / p99.9 µs | answer, µs | generator, sink s/M | runs |", "|---" * 15 + "|"]
     for name in systems:
         good, bad = runs.good.get(name, {}), runs.bad.get(name, {})
         if not good and not bad:
             continue
         if not good:
             why = next(iter(bad.values()))["failures"][0].replace("|", "/").replace("\n", " ")[:160]
-            out.append(f"| {name} | FAILED: {why} |" + " |" * 12)
+            out.append(f"| {name} | FAILED: {why} |" + " |" * 13)
             continue
         cpu = runs.all(name, "cpu", "s_per_million")
         ratio = runs.ratios(name, base)
@@ -71,7 +71,7 @@ def table(runs, systems, mode, base):
         out.append(
             f"| {name} | {figure(statistics.median(cpu))} | {min(cpu):.3f} to {max(cpu):.3f} "
             f"| {figure(runs.median(name, 'cpu', 'user_s_per_million'))} | {figure(runs.median(name, 'cpu', 'system_s_per_million'))} "
-            f"| {times} | {plot.short(runs.median(name, 'delivered_per_s') or 0)} | {share} "
+            f"| {times} | {plot.short(runs.median(name, 'delivered_per_s') or 0)} | {100 * runs.median(name, 'cpu', 'of_a_core'):.0f} % | {share} "
             f"| {figure(runs.median(name, 'egress_bytes_per_item'), 0)} | {memory / 1024:.1f} "
             f"| {latency(runs.quantiles(name, 'arrival')) if paced else DASH} "
             f"| {latency(runs.quantiles(name, 'answer')) if paced else DASH} "
@@ -202,7 +202,7 @@ def draw(directory, grouped, scenarios, systems, base):
                 if good:
                     series[name] = [(point["at_s"], point["resident_kib"] / 1024) for point in good[-1]["series"]]
             keep(f"memory-{scenario.name}.svg", f"Memory, {scenario.what}",
-                 plot.lines(f"Resident memory, {scenario.name}: {scenario.what}", "seconds of the window", "MiB", series))
+                 plot.lines(f"Resident memory, {scenario.name}", "seconds of the window", "MiB", series))
     return plots
 
 
