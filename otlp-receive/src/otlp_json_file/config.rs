@@ -18,8 +18,8 @@ pub struct Config {
     pub poll_interval: Duration,
     /// Whether to read every file again from its beginning at each look. Default false.
     pub replay_file: bool,
-    /// The longest line. Default 64 MiB, not the Collector's 1 MiB, which cuts a longer one into pieces that nobody can
-    /// read. A longer one is passed over and counted.
+    /// The longest request as it stands in a file, and after inflating. Default 64 MiB, not the Collector's 1 MiB, which
+    /// cuts a longer line into pieces that nobody can read. A longer one is passed over and counted.
     pub line_bytes_max: ByteSize,
     /// Files kept open between two looks. Default 512. Others are opened again when they have grown.
     pub open_files_max: usize,

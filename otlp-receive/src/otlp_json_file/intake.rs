@@ -1,8 +1,8 @@
-//! Lines → the pipeline, each until it is taken.
+//! Records → the pipeline, each until it is taken.
 //!
 //! Invariants:
 //!
-//! - A line is behind us only when the pipeline took it, or nobody can ever take it, which is counted.
+//! - A record is behind us only when the pipeline took it, or nobody can ever take it, which is counted.
 //! - While anything waits to be offered again nothing more is read, and never more than [`OPEN_MAX`] are on their way.
 
 use std::collections::{HashMap, VecDeque};
@@ -29,11 +29,26 @@ const OPEN_MAX: usize = 64;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
-/// Lines that nobody can take are logged that often at most.
+/// Records that nobody can take are logged that often at most.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// A request's number and what became of it.
 type Settled = (u64, Outcome);
+
+/// A request as it stood in a file.
+struct Record {
+    bytes: Vec<u8>,
+    form: Form,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Line,
+    /// A line without its end, which may be torn.
+    Rest,
+    /// It stood behind its length.
+    Frame,
+}
 
 /// A request that is with the pipeline or waits to be.
 #[derive(Clone)]
@@ -54,8 +69,8 @@ pub(super) struct Intake {
     metrics: Arc<Metrics>,
     status: Arc<Mutex<Status>>,
     tails: Tails,
-    /// A line that was read and found no memory.
-    line: Option<(Vec<u8>, bool)>,
+    /// What was read and found no memory.
+    held: Option<Record>,
     waiting: VecDeque<Request>,
     /// When the first of those is offered again.
     due: Option<Instant>,
@@ -66,7 +81,7 @@ pub(super) struct Intake {
     bad: Bad,
 }
 
-/// Lines that were passed over since that was logged last.
+/// Records that were passed over since that was logged last.
 #[derive(Default)]
 struct Bad {
     count: u64,
@@ -90,7 +105,7 @@ impl Intake {
             metrics,
             status,
             tails: Tails::new(config),
-            line: None,
+            held: None,
             waiting: VecDeque::new(),
             due: None,
             open: HashMap::new(),
@@ -126,7 +141,7 @@ impl Intake {
         }
         if self.bad.count > 0 {
             let count = std::mem::take(&mut self.bad.count);
-            log::error!("receiver {}: lines passed over that were not logged: {count}", self.context.receiver);
+            log::error!("receiver {}: requests passed over that were not logged: {count}", self.context.receiver);
         }
     }
 
@@ -140,17 +155,18 @@ impl Intake {
         if self.open.len() >= OPEN_MAX {
             return false;
         }
-        if let Some((line, is_rest)) = self.line.take() {
-            self.take(line, is_rest, now);
+        if let Some(record) = self.held.take() {
+            self.take(record, now);
             return true;
         }
         let Some((path, found)) = self.tails.next() else { return false };
         match found {
             Ok(Found::Line(line)) if line.trim_ascii().is_empty() => {}
-            Ok(Found::Line(line)) => self.take_from(&path, line, false, now),
-            Ok(Found::Rest(rest)) => self.take_from(&path, rest, true, now),
+            Ok(Found::Line(bytes)) => self.take_from(&path, Record { bytes, form: Form::Line }, now),
+            Ok(Found::Rest(bytes)) => self.take_from(&path, Record { bytes, form: Form::Rest }, now),
+            Ok(Found::Frame(bytes)) => self.take_from(&path, Record { bytes, form: Form::Frame }, now),
             Ok(Found::TooLong) => {
-                let message = format!("a line is longer than {}", self.config.line_bytes_max);
+                let message = format!("a request is longer than {}; set max_log_size", self.config.line_bytes_max);
                 self.bad(&path, Failure::rejected(Code::ResourceExhausted, Reason::TOO_LARGE, message), now);
             }
             Err(error) => {
@@ -170,41 +186,27 @@ impl Intake {
         true
     }
 
-    fn take_from(&mut self, path: &Path, line: Vec<u8>, is_rest: bool, now: Instant) {
+    fn take_from(&mut self, path: &Path, record: Record, now: Instant) {
         self.status.lock().path = path.to_owned();
-        self.take(line, is_rest, now);
+        self.take(record, now);
     }
 
-    /// Decodes a line and offers it.
-    fn take(&mut self, line: Vec<u8>, is_rest: bool, now: Instant) {
+    /// Decodes a record and offers it.
+    fn take(&mut self, record: Record, now: Instant) {
         let path = self.status.lock().path.clone();
-        // The bytes in protobuf are about half as many; what they really take is reserved when they are known.
-        let memory = self.env.budget.reserve(ByteSize::from(line.len()));
-        let max = ByteSize(self.config.line_bytes_max.get().saturating_mul(4));
-        let batch = match memory.map(|memory| (memory, catch_panic(|| decode::batch(&line, max)))) {
-            Err(failure) if failure.is_retryable() => return self.keep(line, is_rest, failure, now),
-            // Larger than all the memory there is: waiting would hold up the lines behind it for ever.
-            Err(failure) => Err(failure),
-            Ok((_, Err(panic))) => Err(Failure::rejected(Code::Internal, Reason::PANIC, panic)),
-            Ok((_, Ok(Err(failure)))) => Err(failure),
-            Ok((_, Ok(Ok(None)))) => Ok(None),
-            Ok((mut memory, Ok(Ok(Some(batch))))) => match memory.grow_to(batch.size()) {
-                Err(failure) if failure.is_retryable() => return self.keep(line, is_rest, failure, now),
-                Err(failure) => Err(failure),
-                Ok(()) => {
-                    memory.shrink_to(batch.size());
-                    Ok(Some(batch.with_memory(memory)))
-                }
-            },
+        let batch = match self.batch(&record) {
+            // Not where it is larger than all the memory there is: waiting would hold up those behind it for ever.
+            Err(failure) if failure.is_retryable() => return self.keep(record, failure, now),
+            batch => batch,
         };
-        if is_rest {
+        if record.form == Form::Rest {
             match &batch {
                 Ok(_) => self.tails.rest_taken(),
                 // Torn: what is missing may come, or be cut off by whoever writes it.
                 Err(_) => return,
             }
         }
-        self.metrics.bytes.add(line.len() as u64);
+        self.metrics.bytes.add(record.bytes.len() as u64);
         match batch {
             Ok(Some(batch)) if self.outlets.get(batch.signal()).is_some() => {
                 let number = self.next_number;
@@ -219,9 +221,30 @@ impl Intake {
         }
     }
 
-    fn keep(&mut self, line: Vec<u8>, is_rest: bool, failure: Failure, now: Instant) {
-        log::debug!("a line of {} bytes waits: {failure}", line.len());
-        self.line = Some((line, is_rest));
+    /// What is in a record, with the memory it takes.
+    fn batch(&self, record: &Record) -> Result<Option<Batch>, Failure> {
+        let (bytes, max) = (&record.bytes[..], self.config.line_bytes_max);
+        // The bytes in protobuf are about half as many as in JSON; what they really take is reserved when they are known.
+        let mut memory = self.env.budget.reserve(ByteSize::from(bytes.len()))?;
+        let decoded = catch_panic(|| match record.form {
+            Form::Line | Form::Rest => decode::line(bytes, max),
+            Form::Frame => {
+                let wanted = |signal| self.outlets.get(signal).is_some();
+                decode::frame(bytes, max, wanted, &mut |inflated| {
+                    memory.grow_to(ByteSize(inflated.get().saturating_add(bytes.len() as u64)))
+                })
+            }
+        });
+        let decoded = decoded.unwrap_or_else(|panic| Err(Failure::rejected(Code::Internal, Reason::PANIC, panic)))?;
+        let Some(batch) = decoded else { return Ok(None) };
+        memory.grow_to(batch.size())?;
+        memory.shrink_to(batch.size());
+        Ok(Some(batch.with_memory(memory)))
+    }
+
+    fn keep(&mut self, record: Record, failure: Failure, now: Instant) {
+        log::debug!("a request of {} bytes waits: {failure}", record.bytes.len());
+        self.held = Some(record);
         self.due = Some(now + BACKOFF_MAX.min(BACKOFF_MIN * 4));
     }
 
@@ -289,14 +312,14 @@ impl Intake {
         self.due = Some(self.due.map_or(due, |other| other.max(due)));
     }
 
-    /// Counts a line that nobody can ever take.
+    /// Counts a record that nobody can ever take.
     fn bad(&mut self, path: &Path, failure: Failure, now: Instant) {
         self.metrics.bad(failure.reason);
         self.bad.count += 1;
         if self.bad.logged.is_none_or(|logged| now.saturating_duration_since(logged) >= LOG_EVERY) {
             let (count, path) = (std::mem::take(&mut self.bad.count), path.display());
             log::error!(
-                "receiver {}: lines passed over: {count}, the last in {path}: {failure}",
+                "receiver {}: requests passed over: {count}, the last in {path}: {failure}",
                 self.context.receiver
             );
             self.bad.logged = Some(now);

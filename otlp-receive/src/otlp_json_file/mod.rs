@@ -1,13 +1,14 @@
-//! `otlp_json_file`: files of OTLP/JSON, as the `file` exporter writes them, read back line by line.
+//! `otlp_json_file`: files that the `file` exporter writes, read back request by request: OTLP/JSON in lines, and, told by
+//! their content, protobuf and what is compressed with zstd.
 //!
 //! | file         | purpose                                                        |
 //! |--------------|----------------------------------------------------------------|
 //! | `config.rs`  | the keys, their defaults, their limits                         |
 //! | `pattern.rs` | paths with wildcards                                           |
-//! | `lines.rs`   | pieces of a file → lines; no file, no clock                    |
-//! | `decode.rs`  | a line → a batch                                               |
+//! | `records.rs` | pieces of a file → lines or frames; no file, no clock          |
+//! | `decode.rs`  | a record → a batch                                             |
 //! | `tail.rs`    | the files, wherever they move, and how far each has been read  |
-//! | `intake.rs`  | lines → the pipeline, each until it is taken                   |
+//! | `intake.rs`  | records → the pipeline, each until it is taken                 |
 //! | `metrics.rs` | what it tells about itself                                     |
 //!
 //! # What it does
@@ -16,6 +17,11 @@
 //! anew. Each line is a request of the signal that its first key names; those of a signal that no pipeline takes from here are
 //! passed over.
 //!
+//! A file whose first byte is below that of a tab holds requests behind their lengths, as the exporter writes them with
+//! `format: proto` or `compression: zstd`. Each is inflated where it begins as zstd does, and is JSON where it begins with a
+//! brace. Protobuf does not say its signal: it is the one as which the request is valid, which
+//! leaves a choice only where items have neither ids nor times.
+//!
 //! # Threads
 //!
 //! One, `file-N`.
@@ -23,13 +29,14 @@
 //! # Limits
 //!
 //! At most 64 requests are with the pipeline at once, in memory of the process's budget; beside it one piece of 64 KiB, and a
-//! line of at most `line_bytes_max` as it is read. How far a file was read is not remembered beyond the process.
+//! record of at most `line_bytes_max` as it is read, and again as it is inflated. How far a file was read is not remembered beyond the process.
 //!
 //! # On failure
 //!
 //! What the pipeline refuses, or a destination fails on for now, is offered again with a growing wait, and nothing more is read
-//! before it is taken. A line that is no request is passed over, counted, and logged once a minute. A torn last line is left
-//! until the rest of it comes.
+//! before it is taken; a destination that had it beside one that failed gets it twice. A record that is no request is passed
+//! over, counted, and logged once a minute. A torn one at the end is left until the rest of it comes. Behind a damaged length
+//! nothing can be found any more: the rest of that file is passed over.
 //!
 //! # On shutdown
 //!
@@ -42,9 +49,9 @@
 mod config;
 mod decode;
 mod intake;
-mod lines;
 mod metrics;
 mod pattern;
+mod records;
 mod tail;
 #[cfg(test)]
 mod tests;

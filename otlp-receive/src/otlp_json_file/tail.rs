@@ -5,17 +5,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, Metadata};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::config::{Config, StartAt};
-use super::lines::{Line, Lines};
 use super::pattern;
+use super::records::{Framing, Record, Records};
 
 /// What is read in one call.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// What is remembered of the line read last, to see whether a file was begun anew: its end, where times and ids are.
+/// What is remembered of the record read last, to see whether a file was begun anew: its end, where times and ids are.
 const LAST_BYTES: usize = 1 << 10;
 
 /// A file whose name is gone is forgotten after so many looks: one that is being renamed may be missed once.
@@ -41,8 +41,8 @@ fn identity(path: &Path, _: &Metadata) -> Identity {
 struct Tail {
     path: PathBuf,
     file: Option<File>,
-    lines: Lines,
-    /// The end of the line before [`Lines::position`], without its line end; empty where that is not known.
+    records: Records,
+    /// The end of the record before [`Records::position`], without its line end; empty where that is not known.
     last: Vec<u8>,
     /// How long the file was when its torn end was looked at.
     torn_at: u64,
@@ -70,9 +70,11 @@ pub(super) struct Tails {
 pub(super) enum Found {
     /// A line.
     Line(Vec<u8>),
+    /// A record that stood behind its length.
+    Frame(Vec<u8>),
     /// What follows the last line end: to be taken as a line if it is one, and left otherwise.
     Rest(Vec<u8>),
-    /// A line longer than is taken.
+    /// A record longer than is taken.
     TooLong,
 }
 
@@ -106,13 +108,13 @@ impl Tails {
                 continue;
             }
             let at_end = self.first_look && self.config.start_at == StartAt::End && !replay;
-            let (position, inside) =
-                if at_end { (metadata.len(), ends_inside(&path, metadata.len())) } else { (0, false) };
-            log::info!("reading {} from byte {position}", path.display());
+            let max = self.config.line_bytes_max.as_usize();
+            let records = if at_end { records_behind(&path, metadata.len(), max) } else { Records::new(max) };
+            log::info!("reading {} from byte {}", path.display(), records.position());
             let tail = Tail {
                 path,
                 file: None,
-                lines: Lines::new(self.config.line_bytes_max.as_usize(), position, inside),
+                records,
                 last: Vec::new(),
                 torn_at: u64::MAX,
                 at_end: false,
@@ -168,7 +170,7 @@ impl Tails {
     /// Says that what was last found as [`Found::Rest`] was taken.
     pub(super) fn rest_taken(&mut self) {
         if let Some(tail) = self.known.values_mut().max_by_key(|tail| tail.used) {
-            tail.lines.take_rest();
+            tail.records.take_rest();
             tail.last.clear();
         }
     }
@@ -187,20 +189,23 @@ impl Tails {
 impl Tail {
     /// From the file's beginning again.
     fn restart(&mut self) {
-        self.lines.restart();
+        self.records.restart();
         self.last.clear();
         self.torn_at = u64::MAX;
     }
 
     fn next(&mut self, piece: &mut Vec<u8>, known: &Identity) -> io::Result<Option<Found>> {
         loop {
-            match self.lines.next() {
-                Some(Line::Whole(line)) => {
+            match self.records.next() {
+                Some(Record::Whole(record)) => {
                     self.last.clear();
-                    self.last.extend_from_slice(&line[line.len().saturating_sub(LAST_BYTES)..]);
-                    return Ok(Some(Found::Line(line)));
+                    self.last.extend_from_slice(&record[record.len().saturating_sub(LAST_BYTES)..]);
+                    return Ok(Some(match self.records.framing() {
+                        Some(Framing::Lengths) => Found::Frame(record),
+                        _ => Found::Line(record),
+                    }));
                 }
-                Some(Line::TooLong) => {
+                Some(Record::TooLong) => {
                     self.last.clear();
                     return Ok(Some(Found::TooLong));
                 }
@@ -218,37 +223,40 @@ impl Tail {
                 }
             };
             let len = file.metadata()?.len();
-            if len < self.lines.position() {
+            if len < self.records.position() {
                 // Emptied and begun anew.
                 self.restart();
                 continue;
-            } else if len < self.lines.end() {
+            } else if len < self.records.end() {
                 // Whoever writes it cut off its torn end.
-                self.lines.forget_rest();
+                self.records.forget_rest();
             }
-            if len > self.lines.end() {
-                if !self.last.is_empty() && !stands_before(file, self.lines.position() - 1, &self.last, piece)? {
+            if len > self.records.end() {
+                let end_bytes = self.records.framing().map_or(0, Framing::end_bytes);
+                if !self.last.is_empty()
+                    && !stands_before(file, self.records.position() - end_bytes, &self.last, piece)?
+                {
                     // Begun anew, and longer already than it was.
                     self.restart();
                     continue;
                 }
-                file.seek(SeekFrom::Start(self.lines.end()))?;
+                file.seek(SeekFrom::Start(self.records.end()))?;
                 piece.resize(PIECE_BYTES, 0);
                 let count = file.read(piece)?;
                 if count > 0 {
-                    self.lines.push(&piece[..count]);
+                    self.records.push(&piece[..count]);
                     continue;
                 }
             }
             // A torn end is looked at once for each length. A JSON object is whole or it is none, so one that is whole need
             // not wait for its line end, which a file made by hand may never have.
-            if self.torn_at != len && self.lines.rest().trim_ascii_end().ends_with(b"}") {
+            if self.torn_at != len && self.records.rest().trim_ascii_end().ends_with(b"}") {
                 self.torn_at = len;
-                return Ok(Some(Found::Rest(self.lines.rest().to_vec())));
+                return Ok(Some(Found::Rest(self.records.rest().to_vec())));
             }
             self.torn_at = len;
             // Not held while nothing comes: it is read again when something has.
-            self.lines.forget_rest();
+            self.records.forget_rest();
             return Ok(None);
         }
     }
@@ -262,14 +270,44 @@ fn stands_before(file: &mut File, end: u64, bytes: &[u8], piece: &mut Vec<u8>) -
     Ok(piece == bytes)
 }
 
-/// Whether the file ends inside a line.
-fn ends_inside(path: &Path, len: u64) -> bool {
-    let last = || -> io::Result<u8> {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(len.saturating_sub(1)))?;
-        let mut last = [0];
-        file.read_exact(&mut last)?;
-        Ok(last[0])
+/// What comes behind the `len` bytes that the file has now.
+fn records_behind(path: &Path, len: u64, max: usize) -> Records {
+    let open = || -> io::Result<Records> {
+        let mut file = BufReader::new(File::open(path)?);
+        let mut byte = [0];
+        file.read_exact(&mut byte)?;
+        match Framing::of(byte[0]) {
+            Framing::Lines => {
+                file.seek(SeekFrom::Start(len - 1))?;
+                file.read_exact(&mut byte)?;
+                Ok(Records::from(max, Framing::Lines, len, byte[0] != b'\n'))
+            }
+            // A torn one at the end is read: its rest is still to come.
+            Framing::Lengths => Ok(Records::from(max, Framing::Lengths, last_frame_end(&mut file, len)?, false)),
+        }
     };
-    len > 0 && last().is_ok_and(|last| last != b'\n')
+    match open() {
+        Ok(records) if len > 0 => records,
+        // Empty, or not to be read now.
+        _ if len == 0 => Records::new(max),
+        _ => Records::from(max, Framing::Lines, len, false),
+    }
+}
+
+/// Where the last whole record ends: every length has to be read, since nothing tells where they stand.
+fn last_frame_end(file: &mut BufReader<File>, len: u64) -> io::Result<u64> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut end = 0;
+    while len - end >= 4 {
+        let mut length = [0; 4];
+        file.read_exact(&mut length)?;
+        let length = u64::from(u32::from_be_bytes(length));
+        if len - end - 4 < length {
+            break;
+        }
+        // A u32 is in range.
+        file.seek_relative(length as i64)?;
+        end += 4 + length;
+    }
+    Ok(end)
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use otlp_core::codec::{self, Coding};
 use otlp_core::component::{HealthState, Receiver};
 use otlp_core::flow::MemoryBudget;
 use otlp_core::telemetry::Registry;
@@ -248,4 +249,84 @@ fn a_replay_begins_again_and_again() {
     let outlet = CollectingOutlet::new();
     let _receiver = start(Config { replay_file: true, ..folder.config() }, &outlet);
     assert_eq!(taken(&outlet, 9)[..6], [1, 2, 1, 2, 1, 2]);
+}
+
+/// A request as the exporter writes it as protobuf or compressed.
+fn framed(record: &[u8], zstd: bool) -> Vec<u8> {
+    let mut out = vec![0; 4];
+    let coding = if zstd { Coding::Zstd } else { Coding::Identity };
+    codec::encode(coding, None, &[record], &mut out).unwrap();
+    let length = out.len() as u32 - 4;
+    out[..4].copy_from_slice(&length.to_be_bytes());
+    out
+}
+
+#[test]
+fn protobuf_and_compressed_files_are_read_back_value_by_value() {
+    for (is_json, zstd) in [(true, true), (false, false), (false, true)] {
+        let folder = Folder::new();
+        let mut expected = Vec::new();
+        for (seed, signal) in (0..30).zip(Signal::ALL.into_iter().cycle()) {
+            let body = generate::request(signal, seed, 20);
+            let mut json = Vec::new();
+            json::encode(signal, &body, &mut json);
+            folder.append("a.json", &framed(if is_json { &json } else { &body }, zstd));
+            expected.push((signal, body));
+        }
+        let outlet = CollectingOutlet::new();
+        let _receiver = start(folder.config(), &outlet);
+        taken(&outlet, 600);
+        let found: Vec<_> = outlet.taken().into_iter().map(|seen| (seen.signal, seen.body)).collect();
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn bad_frames_are_passed_over_and_a_torn_one_waits_for_its_rest() {
+    let folder = Folder::new();
+    let outlet = CollectingOutlet::new();
+    let frame = |items: u64| framed(&verify::request(Signal::Logs, items, items), items % 2 == 0);
+    folder.append("a.json", &framed(b"nonsense", false));
+    folder.append("a.json", &framed(b"", false));
+    folder.append("a.json", &framed(&[b'x'; 300_000], false));
+    folder.append("a.json", &framed(&[b'x'; 300_000], true));
+    folder.append("a.json", &frame(1));
+    let two = frame(2);
+    folder.append("a.json", &two[..2]);
+    let _receiver = start(Config { line_bytes_max: ByteSize(200_000), ..folder.config() }, &outlet);
+    assert_eq!(taken(&outlet, 1), [1]);
+    folder.append("a.json", &two[2..two.len() - 1]);
+    folder.append("b.json", &frame(5));
+    assert_eq!(taken(&outlet, 6), [1, 5], "the torn one is left");
+    folder.append("a.json", &two[two.len() - 1..]);
+    folder.append("a.json", &frame(3));
+    assert_eq!(taken(&outlet, 11), [1, 5, 2, 3]);
+    // Begun anew as a file of the other kind, shorter and then longer than it was.
+    fs::write(folder.0.join("a.json"), line(Signal::Logs, 4, 4)).unwrap();
+    assert_eq!(taken(&outlet, 15), [1, 5, 2, 3, 4]);
+}
+
+#[test]
+fn start_at_end_finds_the_end_of_the_last_whole_frame() {
+    let folder = Folder::new();
+    let frame = |items: u64| framed(&verify::request(Signal::Logs, items, items), false);
+    folder.append("a.json", &frame(1));
+    let torn = frame(7);
+    folder.append("a.json", &torn[..9]);
+    let outlet = CollectingOutlet::new();
+    let _receiver = start(Config { start_at: StartAt::End, ..folder.config() }, &outlet);
+    let end = Instant::now() + PATIENCE;
+    let mut marks = 0;
+    while outlet.items() == ItemCount::ZERO {
+        assert!(Instant::now() < end);
+        folder.append(&format!("b{marks}.json"), &frame(2));
+        marks += 1;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    folder.append("a.json", &torn[9..]);
+    while !outlet.taken().iter().any(|seen| seen.items == ItemCount(7)) {
+        assert!(Instant::now() < end);
+        std::thread::yield_now();
+    }
+    assert!(outlet.taken().iter().all(|seen| seen.items != ItemCount(1)));
 }

@@ -71,7 +71,10 @@ fn bad_json_is_told_where_it_is_wrong_err_02_04_10_13_15() {
             b"{\"resourceSpans\":[{\"scopeSpans\":[{\"spans\":[{\"name\":{}}]}]}]}",
             "resourceSpans[0].scopeSpans[0].spans[0].name",
         ),
-        (b"{\"resourceSpans\":[{\"scopeSpans\":[{\"spans\":[{\"traceId\":\"xyz\"}]}]}]}", "traceId"),
+        (
+            b"{\"resourceSpans\":[{\"scopeSpans\":[{\"spans\":[{\"traceId\":\"xyz\"}]}]}]}",
+            "traceId: expected 32 hex digits",
+        ),
         (&protobuf, ""),
     ] {
         let answer = client.send(&request("POST", "/v1/traces", JSON, body)).answer();
