@@ -4,6 +4,7 @@
 //! |---------------|------------------------------------------------------|
 //! | `config.rs`   | the keys, their defaults, their limits               |
 //! | `text.rs`     | counts, lines and blocks; no clock, no writer        |
+//! | `value.rs`    | values, of which nothing is lost                     |
 //! | `sampling.rs` | which groups are written                             |
 //!
 //! # Threads
@@ -20,11 +21,14 @@
 //!
 //! # Specification
 //!
-//! None. The form is the Collector's, which calls it unstable; people read it and scripts look for its words.
+//! None. The form is the Collector's, which calls it unstable; people read it and scripts look for its words. It is kept at
+//! every verbosity. Where the Collector writes nothing for a value, or only a part of it, the value is written as OTLP/JSON
+//! has it: NaN and the infinities in a list or a map, every value of a key that stands in a map twice.
 
 mod config;
 mod sampling;
 mod text;
+mod value;
 
 use std::fmt;
 use std::io::Write;

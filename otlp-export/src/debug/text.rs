@@ -9,6 +9,7 @@ use otlp_core::wire::view::{
 use otlp_core::{Group, Signal};
 
 use super::Verbosity;
+use super::value;
 
 /// What each signal's envelopes are called.
 struct Words {
@@ -132,7 +133,7 @@ fn item_line(out: &mut String, item: &ItemView<'_>, metric: &str) {
         }
         ItemView::LogRecord(record) => {
             let body = record.body().unwrap_or(AnyValue::Empty);
-            line(out, format_args!("{}{pairs}", body.to_text()));
+            line(out, format_args!("{}{pairs}", value::text(&body)));
         }
         ItemView::Point(point) => {
             let values = match point {
@@ -380,7 +381,7 @@ fn attributes(out: &mut String, title: &str, list: List<'_, KeyValueView<'_>>) {
 fn pairs(list: List<'_, KeyValueView<'_>>) -> String {
     let mut text = String::new();
     for attribute in list {
-        let _ = write!(text, " {}={}", attribute.key(), attribute.value().to_text());
+        let _ = write!(text, " {}={}", attribute.key(), value::text(&attribute.value()));
     }
     text
 }
@@ -422,7 +423,7 @@ impl Display for Typed<'_, '_> {
             AnyValue::KvList(_) => "Map",
             AnyValue::Bytes(_) => "Bytes",
         };
-        write!(f, "{kind}({})", self.0.to_text())
+        write!(f, "{kind}({})", value::text(self.0))
     }
 }
 
