@@ -30,7 +30,8 @@
 //! # On failure
 //!
 //! Refused with "retry": the disk may have room again. What was half written is cut off at once, so that the file stays
-//! whole; after a crash the next start cuts it off, unless the file is emptied anyway. Where rotating fails the file grows on,
+//! whole; after a crash the next start cuts it off, unless the file is emptied anyway. A last line that is whole but for its
+//! end gets one. Where rotating fails the file grows on,
 //! and the exporter is unhealthy.
 //!
 //! # On shutdown

@@ -10,7 +10,7 @@
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use otlp_core::codec::{self, Coding};
-use otlp_core::{Code, Failure, Group, Reason, json};
+use otlp_core::{Code, Failure, Group, Reason, Signal, json};
 
 use super::{Config, Format};
 
@@ -72,14 +72,23 @@ fn set_length(mut frame: Vec<u8>) -> Result<Vec<u8>, Failure> {
     Ok(frame)
 }
 
-/// Where the last whole request ends in a file of `len` bytes. What follows was cut off by a crash.
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Whole {
+    /// Where the last whole request ends. What follows was cut off by a crash.
+    pub(super) len: u64,
+    /// That request is a line that lacks its end.
+    pub(super) unended: bool,
+}
+
+/// What a file of `len` bytes holds.
 ///
 /// # Errors
 ///
 /// Where it cannot be read, or is a file of another kind, of which nothing may be cut off.
-pub(super) fn whole_len(framing: Framing, file: &mut (impl Read + Seek), len: u64) -> io::Result<u64> {
+pub(super) fn whole(framing: Framing, file: &mut (impl Read + Seek), len: u64) -> io::Result<Whole> {
     if len == 0 {
-        return Ok(0);
+        return Ok(Whole { len: 0, unended: false });
     }
     let mut first = [0];
     file.seek(SeekFrom::Start(0))?;
@@ -92,9 +101,30 @@ pub(super) fn whole_len(framing: Framing, file: &mut (impl Read + Seek), len: u6
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
     match framing {
-        Framing::Lines => last_line_end(file, len),
-        Framing::Lengths => last_frame_end(file, len),
+        Framing::Lines => {
+            let end = last_line_end(file, len)?;
+            // Where only the line end was cut off, by a crash or by whoever made the file by hand, nothing is missing.
+            let unended = end < len && is_document(file, end, len)?;
+            Ok(Whole { len: if unended { len } else { end }, unended })
+        }
+        Framing::Lengths => Ok(Whole { len: last_frame_end(file, len)?, unended: false }),
     }
+}
+
+/// Whether what stands between the two is a whole JSON object: a part of one never is.
+fn is_document(file: &mut (impl Read + Seek), begin: u64, end: u64) -> io::Result<bool> {
+    let mut last = [0];
+    file.seek(SeekFrom::Start(end - 1))?;
+    file.read_exact(&mut last)?;
+    if last[0] != b'}' {
+        return Ok(false);
+    }
+    file.seek(SeekFrom::Start(begin))?;
+    let mut line = Vec::new();
+    file.take(end - begin).read_to_end(&mut line)?;
+    let limits = json::Limits { any_id_length: true, protobuf_bytes_max: usize::MAX, ..json::Limits::default() };
+    // As any signal: what is of another is passed over as unknown, and is JSON all the same.
+    Ok(Signal::ALL.into_iter().any(|signal| json::decode(signal, &line, &limits).is_ok()))
 }
 
 /// Backwards from the end: a file may be large, a torn line is short.

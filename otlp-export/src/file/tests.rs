@@ -171,6 +171,31 @@ fn append_goes_on_where_whole_requests_end() {
 }
 
 #[test]
+fn a_whole_last_line_without_its_end_is_completed_and_not_cut_off() {
+    let folder = Folder::new();
+    for signal in Signal::ALL {
+        let config = Config { append: true, ..Config::new(folder.file("a.json")) };
+        let _ = fs::remove_file(&config.path);
+        export(&open(&config), generate::batch(signal, 1, 2));
+        export(&open(&config), generate::batch(signal, 2, 3));
+        let whole = fs::read(&config.path).unwrap();
+        fs::write(&config.path, &whole[..whole.len() - 1]).unwrap();
+        drop(open(&config));
+        assert_eq!(fs::read(&config.path).unwrap(), whole);
+        // Ends as an object does, and is a part of one.
+        let torn = whole[..whole.len() - 1].iter().rposition(|&byte| byte == b'}').unwrap();
+        fs::write(&config.path, &whole[..torn]).unwrap();
+        export(&open(&config), generate::batch(signal, 3, 4));
+        let expected = [(1, 2), (3, 4)].map(|(seed, items)| generate::request(signal, seed, items));
+        assert_eq!(requests(&config, signal, &fs::read(&config.path).unwrap()), expected);
+        // The only line.
+        fs::write(&config.path, "{}").unwrap();
+        drop(open(&config));
+        assert_eq!(fs::read(&config.path).unwrap(), b"{}\n");
+    }
+}
+
+#[test]
 fn a_file_of_another_kind_is_left_alone() {
     let folder = Folder::new();
     let [json, proto, ..] = kinds(&folder.file("file")).map(|config| Config { append: true, ..config });
@@ -388,9 +413,9 @@ proptest! {
                 true => ends[cut.index(ends.len())].saturating_add_signed(cut.index(11) as isize - 5).min(bytes.len()),
                 false => cut.index(bytes.len() + 1),
             };
-            let whole = record::whole_len(framing, &mut Cursor::new(&bytes[..len]), len as u64).unwrap();
+            let whole = record::whole(framing, &mut Cursor::new(&bytes[..len]), len as u64).unwrap();
             let expected = ends.iter().copied().filter(|&end| end <= len).max().unwrap();
-            prop_assert_eq!(whole, expected as u64);
+            prop_assert_eq!((whole.len, whole.unended), (expected as u64, false));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The file under its path: opened, repaired, rotated.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -39,12 +39,16 @@ impl Writer {
         let keep = config.append || config.rotation.is_some();
         let mut len = if disk.regular { metadata.len() } else { 0 };
         if disk.regular && keep {
-            let whole = record::whole_len(Framing::of(config), &mut &*disk.file, len)?;
-            if whole < len {
-                let (path, size) = (config.path.display(), ByteSize(len - whole));
+            let whole = record::whole(Framing::of(config), &mut &*disk.file, len)?;
+            if whole.len < len {
+                let (path, size) = (config.path.display(), ByteSize(len - whole.len));
                 log::warn!("{path} ended in {size} of a request that was never written whole; they are cut off");
-                disk.file.set_len(whole)?;
-                len = whole;
+                disk.file.set_len(whole.len)?;
+                len = whole.len;
+            }
+            if whole.unended {
+                (&*disk.file).write_all(b"\n")?;
+                len += 1;
             }
         }
         let writer = Writer {
