@@ -246,6 +246,11 @@ pub(super) fn metadata_keys(section: &Section, checker: &mut Checker<'_>) {
 pub(super) fn rate_limit(section: &Section, checker: &mut Checker<'_>) {
     checker.require(section.u64("rate") > 0, section, "rate", "must be given and above 0");
     checker.require(section.nanoseconds("window") > 0, section, "window", "must be above 0");
+    let (idle, algorithm) = match section.str("algorithm") {
+        "sliding_window" => ("capacity", "token_bucket"),
+        _ => ("window", "sliding_window"),
+    };
+    checker.require(!section.given(idle), section, idle, format!("has an effect only with algorithm: {algorithm}"));
 }
 
 pub(super) fn inlet(section: &Section, checker: &mut Checker<'_>) {
@@ -269,6 +274,9 @@ pub(super) fn service(section: &Section, checker: &mut Checker<'_>) {
         }
     }
     let Some(metrics) = telemetry.sub("metrics") else { return };
+    if metrics.str("level") == "detailed" {
+        checker.warn(&metrics, "level", "detailed shows what normal shows: there is nothing more to show");
+    }
     if metrics.given("readers") && metrics.list("readers").is_empty() && metrics.str("level") != "none" {
         checker.error(&metrics, "readers", "must hold a reader, or level must be none");
     }
@@ -355,6 +363,12 @@ pub(super) fn file(section: &Section, checker: &mut Checker<'_>) {
         "directory_permissions",
         format!("expected an octal number in quotes such as \"0755\", got {permissions:?}"),
     );
+    if let Some(rotation) = section.sub("rotation") {
+        for key in ["max_megabytes", "max_days", "max_backups"] {
+            let value = rotation.i64(key);
+            checker.require(value >= 0, &rotation, key, format!("must not be negative, got {value}"));
+        }
+    }
     if let Some(group) = section.sub("group_by").filter(|group| group.bool("enabled")) {
         let stars = path.matches('*').count();
         checker.require(stars == 1, section, "path", "must hold exactly one * with group_by");
@@ -365,6 +379,9 @@ pub(super) fn file(section: &Section, checker: &mut Checker<'_>) {
 }
 
 pub(super) fn health_check(section: &Section, checker: &mut Checker<'_>) {
+    if !matches!(section.str("transport"), "" | "tcp") {
+        checker.warn(section, "transport", "is not built for health_check, which listens on TCP");
+    }
     checker.require(!section.str("endpoint").is_empty(), section, "endpoint", "must not be empty");
     checker.require(section.str("path").starts_with('/'), section, "path", "must start with /");
 }

@@ -531,11 +531,55 @@ fn what_the_collector_lets_pass_is_warned_about() {
             "neither http:// nor https://",
         ),
         ("processors: {batch: {timeout: '${env:UNSET}'}}", "the environment variable UNSET is not set"),
+        ("service: {telemetry: {metrics: {level: detailed}}}", "metrics::level: detailed shows what normal shows"),
+        ("extensions: {health_check: {transport: unix}}", "health_check::transport: is not built"),
+        (
+            "{exporters: {file: {path: x/a}, file/b: {path: ./x//a}, file/unused: {path: x/a}}, \
+             service: {pipelines: {traces: {exporters: [file, file/b]}}}}",
+            "exporters::file/b::path: exporters::file::path is the same file",
+        ),
     ] {
         let loaded = minimal_with(more, &[]).unwrap_or_else(|report| panic!("{more}: {report}"));
         let texts: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
         assert!(texts.len() == 1 && texts[0].contains(warning), "{more}: {texts:?}");
     }
+}
+
+#[test]
+fn files_of_their_own_and_devices_are_not_warned_about() {
+    for paths in [["a", "b"], ["/dev/null", "/dev/null"], ["a", "/a"]] {
+        let more = format!(
+            "{{exporters: {{file: {{path: {}}}, file/b: {{path: {}}}}}, \
+             service: {{pipelines: {{traces: {{exporters: [file, file/b]}}}}}}}}",
+            paths[0], paths[1]
+        );
+        assert_eq!(minimal_with(&more, &[]).expect("fine").warnings, [], "{paths:?}");
+    }
+}
+
+#[test]
+fn values_that_would_have_no_effect_or_a_bad_one_are_refused_by_name() {
+    for (more, error) in [
+        (
+            "exporters: {file: {path: a, rotation: {max_megabytes: -1}}}",
+            "rotation::max_megabytes: must not be negative",
+        ),
+        ("exporters: {file: {path: a, rotation: {max_days: -1}}}", "rotation::max_days: must not be negative"),
+        ("exporters: {file: {path: a, rotation: {max_backups: -3}}}", "rotation::max_backups: must not be negative"),
+        (
+            "receivers: {otlp: {rate_limit: {rate: 5, window: 2s}}}",
+            "rate_limit::window: has an effect only with algorithm: sliding_window",
+        ),
+        (
+            "receivers: {otlp: {rate_limit: {rate: 5, algorithm: sliding_window, capacity: 2}}}",
+            "rate_limit::capacity: has an effect only with algorithm: token_bucket",
+        ),
+    ] {
+        let found = minimal_with(more, &[]).expect_err(more).to_string();
+        assert!(found.contains(error), "{more}: {found}");
+    }
+    let more = "receivers: {otlp: {rate_limit: {rate: 5, algorithm: sliding_window, window: 2s}}}";
+    assert!(minimal_with(more, &[]).is_ok());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Components and pipelines: what the sections name, and whether the references between them hold.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use otlp_core::Signal;
 
@@ -117,6 +118,7 @@ pub(super) fn resolve(map: &Map, whole: &Place, diagnostics: &mut Vec<Diagnostic
     }
     // Checks of use say something only about references that hold.
     used(&pipelines, &components, diagnostics);
+    files(&pipelines, &components[Role::Exporter as usize], diagnostics);
     connectors(&pipelines, &components[Role::Connector as usize], diagnostics);
     extensions_needed(&components, &service, diagnostics);
     let mut take = |role: Role| std::mem::take(&mut components[role as usize]);
@@ -388,6 +390,30 @@ fn used(pipelines: &[Pipeline], components: &[Vec<ConfiguredComponent>; 5], diag
                     check(&found.section, pipeline.signal, &mut checker);
                 }
             }
+        }
+    }
+}
+
+/// Two `file` exporters that write to the same file overwrite each other, as in the Collector.
+fn files(pipelines: &[Pipeline], exporters: &[ConfiguredComponent], diagnostics: &mut Vec<Diagnostic>) {
+    let mut by_path: BTreeMap<PathBuf, &Id> = BTreeMap::new();
+    let used = |id| pipelines.iter().any(|pipeline| pipeline.exporters.contains(id));
+    for exporter in exporters.iter().filter(|exporter| exporter.component.name == "file" && used(&exporter.id)) {
+        let path = exporter.section.str("path");
+        // Many may write to a device. `.` says nothing wherever it stands.
+        let whole: PathBuf =
+            Path::new(path).components().filter(|part| *part != std::path::Component::CurDir).collect();
+        if path.is_empty() || whole.starts_with("/dev") {
+            continue;
+        }
+        if let Some(first) = by_path.get(&whole) {
+            let message = format!(
+                "exporters::{first}::path is the same file, {path}: they overwrite each other; name one exporter in all \
+                 pipelines or give another path"
+            );
+            diagnostics.push(exporter.section.warning_at("path", message));
+        } else {
+            by_path.insert(whole, &exporter.id);
         }
     }
 }
