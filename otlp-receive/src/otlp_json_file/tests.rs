@@ -285,7 +285,7 @@ fn protobuf_and_compressed_files_are_read_back_value_by_value() {
 fn bad_frames_are_passed_over_and_a_torn_one_waits_for_its_rest() {
     let folder = Folder::new();
     let outlet = CollectingOutlet::new();
-    let frame = |items: u64| framed(&verify::request(Signal::Logs, items, items), items % 2 == 0);
+    let frame = |items: u64| framed(&verify::request(Signal::Logs, items, items), items.is_multiple_of(2));
     folder.append("a.json", &framed(b"nonsense", false));
     folder.append("a.json", &framed(b"", false));
     folder.append("a.json", &framed(&[b'x'; 300_000], false));
