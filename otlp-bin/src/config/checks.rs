@@ -379,9 +379,6 @@ pub(super) fn file(section: &Section, checker: &mut Checker<'_>) {
 }
 
 pub(super) fn health_check(section: &Section, checker: &mut Checker<'_>) {
-    if !matches!(section.str("transport"), "" | "tcp") {
-        checker.warn(section, "transport", "is not built for health_check, which listens on TCP");
-    }
     checker.require(!section.str("endpoint").is_empty(), section, "endpoint", "must not be empty");
     checker.require(section.str("path").starts_with('/'), section, "path", "must start with /");
 }
