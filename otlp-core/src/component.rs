@@ -78,6 +78,36 @@ pub trait Outlet: Send + Sync {
     ///
     /// The batch comes back with the reason.
     fn try_send(&self, batch: Batch) -> Result<(), Refused>;
+
+    /// What the receiver's thread may look after beside its own sockets: the connections over which what it hands over
+    /// leaves. Then nobody has to be woken between a request and its way out, nor between the two answers.
+    fn guests(&self) -> Vec<Arc<dyn Guest>> {
+        Vec::new()
+    }
+}
+
+/// Sockets that are waited for by a thread that waits for others anyway: its *host*.
+///
+/// # Threads
+///
+/// Has at most one host at a time, and a thread of its own where it has none and needs one.
+pub trait Guest: Send + Sync {
+    /// Readable, and stays so, while there is something to do.
+    #[cfg(unix)]
+    fn source(&self) -> std::os::fd::BorrowedFd<'_>;
+
+    /// Does what is ready and what is due. Never waits, and lets no panic out.
+    fn turn(&self);
+
+    /// When [`Guest::turn`] is to be called at the latest though nothing is ready. Where another thread than the host makes
+    /// that sooner, the source is made readable.
+    fn due(&self) -> Option<Instant>;
+
+    /// Asks whether the calling thread may be the host; false where another is.
+    fn adopt(&self) -> bool;
+
+    /// Says that the host that [`Guest::adopt`] let in will not call any more.
+    fn release(&self);
 }
 
 /// The outlets of a receiver: one for each signal that a pipeline takes from it.
@@ -265,7 +295,24 @@ pub trait Fanout: Send + Sync {
 
     /// Hands a group whose tickets have all been accepted to every destination, into the room that was reserved for it.
     fn send(&self, group: Group, room: Room);
+
+    /// Whether [`Fanout::reserve`] or [`Fanout::send`] may hold up its caller, so that no thread may call it that others
+    /// rely on.
+    fn may_wait(&self) -> bool {
+        true
+    }
+
+    /// As [`Outlet::guests`].
+    fn guests(&self) -> Vec<Arc<dyn Guest>> {
+        Vec::new()
+    }
 }
+
+/// Hears what became of a group that [`Exporter::begin`] took, and gets it back. `None`: it was not sent, and may be sent by
+/// [`Exporter::export`] at once.
+///
+/// Called once, on whatever thread; must not block.
+pub type Landed = Box<dyn FnOnce(Group, Option<Outcome>) + Send>;
 
 /// Hands telemetry to a destination.
 ///
@@ -275,6 +322,26 @@ pub trait Fanout: Send + Sync {
 pub trait Exporter: Send + Sync {
     /// Sends a group once and says what became of it. The caller retries, settles and counts.
     fn export(&self, group: &Group, deadline: Deadline) -> Outcome;
+
+    /// Whether it is worth calling [`Exporter::begin`] at all.
+    fn begins(&self) -> bool {
+        false
+    }
+
+    /// As [`Exporter::export`] for a caller that must not wait: begins to send, and says later what became of it.
+    ///
+    /// # Errors
+    ///
+    /// Both come back where that cannot be done without waiting, where a connection would have to be made first, say.
+    fn begin(&self, group: Group, deadline: Deadline, landed: Landed) -> Result<(), Box<(Group, Landed)>> {
+        let _ = deadline;
+        Err(Box::new((group, landed)))
+    }
+
+    /// What [`Exporter::begin`] sent, waiting for its answers.
+    fn guest(&self) -> Option<Arc<dyn Guest>> {
+        None
+    }
 
     /// Closes connections and files. What is being exported is finished or given up by the deadline.
     fn shutdown(&self, deadline: Deadline);

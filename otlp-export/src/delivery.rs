@@ -86,6 +86,13 @@ pub(crate) struct Journey {
     turn: Option<Turn>,
 }
 
+impl Journey {
+    /// What was not sent of it.
+    pub(crate) fn into_groups(self) -> impl Iterator<Item = Group> {
+        self.todo.into_iter().rev().map(|(group, _)| group)
+    }
+}
+
 /// The attempts at one request.
 #[derive(Debug)]
 struct Turn {
@@ -100,6 +107,14 @@ struct Turn {
 enum Step {
     Wait(Duration),
     Done(Outcome),
+}
+
+/// Whether an attempt may be made.
+enum Ready {
+    Now,
+    Later(Duration),
+    /// It ends without.
+    Never(Outcome),
 }
 
 struct Meters {
@@ -144,15 +159,87 @@ impl Delivery {
 
     /// Brings a group to its end, whatever that is. Blocks.
     pub(crate) fn deliver(&self, group: Group) {
-        let Some(mut journey) = self.begin(group) else { return };
-        while let Some(pause) = self.advance(&mut journey) {
+        if let Some(journey) = self.begin(group) {
+            self.go_on(journey, Duration::ZERO);
+        }
+    }
+
+    /// Brings one that was begun to its end, after a pause. Blocks.
+    pub(crate) fn go_on(&self, mut journey: Journey, pause: Duration) {
+        let mut next = Some(pause);
+        while let Some(pause) = next {
             // Stop asked ends one wait, so that what it finds waiting is tried at once, and not the next.
-            if journey.turn.as_ref().is_some_and(|turn| turn.stopping) {
-                std::thread::sleep(pause);
-            } else {
-                self.closing.stop.wait(pause);
+            match &journey.turn {
+                _ if pause.is_zero() => {}
+                Some(turn) if turn.stopping => std::thread::sleep(pause),
+                _ => drop(self.closing.stop.wait(pause)),
+            }
+            next = self.advance(&mut journey);
+        }
+    }
+
+    /// Begins the next attempt where it is due and need not be waited for. `after` is called once, here or on the thread
+    /// that hears the answer: with what a worker has to go on with after a pause, or nothing at the end.
+    pub(crate) fn launch(
+        delivery: &Arc<Delivery>,
+        mut journey: Journey,
+        after: impl FnOnce(Option<(Journey, Duration)>) + Send + 'static,
+    ) {
+        let Some((group, halvings)) = journey.todo.pop() else { return after(None) };
+        match delivery.prepare(&group, &mut journey.turn) {
+            Ready::Now => {
+                let (began, deadline) = delivery.attempt_begins();
+                let own = Arc::clone(delivery);
+                let landed = move |group, outcome| after(own.landed(journey, group, halvings, began, outcome));
+                if let Err(back) = delivery.exporter.begin(group, deadline, Box::new(landed)) {
+                    let (group, landed) = *back;
+                    landed(group, None);
+                }
+            }
+            Ready::Later(pause) => {
+                journey.todo.push((group, halvings));
+                after(Some((journey, pause)));
+            }
+            Ready::Never(outcome) => after(delivery.over(journey, group, halvings, outcome)),
+        }
+    }
+
+    /// What becomes of a journey whose attempt was begun by [`Delivery::launch`].
+    fn landed(
+        &self,
+        mut journey: Journey,
+        group: Group,
+        halvings: u32,
+        began: Instant,
+        outcome: Option<Outcome>,
+    ) -> Option<(Journey, Duration)> {
+        let step = match (outcome, &mut journey.turn) {
+            (Some(outcome), Some(turn)) => {
+                self.meters.requests.increment();
+                self.attempt_ends(began, &outcome);
+                self.judge(turn, outcome)
+            }
+            // It was not sent.
+            _ => Step::Wait(Duration::ZERO),
+        };
+        match step {
+            Step::Done(outcome) => self.over(journey, group, halvings, outcome),
+            Step::Wait(pause) => {
+                journey.todo.push((group, halvings));
+                Some((journey, pause))
             }
         }
+    }
+
+    /// Ends a request of a journey; what else there is of the journey is a worker's.
+    fn over(&self, mut journey: Journey, group: Group, halvings: u32, outcome: Outcome) -> Option<(Journey, Duration)> {
+        journey.turn = None;
+        self.end(&mut journey, group, halvings, outcome);
+        if !journey.todo.is_empty() {
+            return Some((journey, Duration::ZERO));
+        }
+        self.meters.in_flight.sub(1);
+        None
     }
 
     /// Begins with a group; `None` where that is its end already.
@@ -206,6 +293,20 @@ impl Delivery {
 
     /// Makes an attempt, unless it is too early or too late for one.
     fn try_once(&self, group: &Group, turn: &mut Option<Turn>) -> Step {
+        match self.prepare(group, turn) {
+            Ready::Later(pause) => return Step::Wait(pause),
+            Ready::Never(outcome) => return Step::Done(outcome),
+            Ready::Now => {}
+        }
+        let outcome = self.attempt(group);
+        match turn {
+            Some(turn) => self.judge(turn, outcome),
+            None => Step::Done(outcome),
+        }
+    }
+
+    /// Whether it is too early or too late for an attempt.
+    fn prepare(&self, group: &Group, turn: &mut Option<Turn>) -> Ready {
         let (now, stopping) = (self.clock.now(), self.closing.stop.asked());
         let fresh = || Retry::new(&self.retry, now, retry::seed());
         let first = turn.is_none();
@@ -213,18 +314,25 @@ impl Delivery {
         if first || stopping && !turn.stopping {
             if self.closing.deadline().passed(now) {
                 let late = || Failure::refused(Reason::SHUTDOWN, "not sent before the deadline of the shutdown");
-                return Step::Done(turn.failure.take().map_or_else(late, retry::stopped).into());
+                return Ready::Never(turn.failure.take().map_or_else(late, retry::stopped).into());
             }
-            *turn = Turn { retry: fresh(), stopping, failure: turn.failure.take() };
+            if !first {
+                *turn = Turn { retry: fresh(), stopping, failure: turn.failure.take() };
+            }
         }
         if let Some(wait) = self.rate_wait(group) {
             if self.closing.deadline().remaining(now).is_some_and(|left| left <= wait) {
                 let late = "the rate limit let it wait until the shutdown";
-                return Step::Done(Failure::refused(Reason::SHUTDOWN, late).into());
+                return Ready::Never(Failure::refused(Reason::SHUTDOWN, late).into());
             }
-            return Step::Wait(wait);
+            return Ready::Later(wait);
         }
-        let failure = match self.attempt(group) {
+        Ready::Now
+    }
+
+    /// What follows from an attempt's outcome.
+    fn judge(&self, turn: &mut Turn, outcome: Outcome) -> Step {
+        let failure = match outcome {
             Outcome::Failed(failure) => failure,
             taken => return Step::Done(taken),
         };
@@ -255,18 +363,27 @@ impl Delivery {
 
     /// One attempt.
     fn attempt(&self, group: &Group) -> Outcome {
-        let began = self.clock.now();
-        let deadline = self.timeout.map_or(Deadline::NEVER, |timeout| Deadline::after(began, timeout));
-        let deadline = deadline.min(self.closing.deadline());
+        let (began, deadline) = self.attempt_begins();
         self.meters.requests.increment();
         let outcome = catch_panic(|| self.exporter.export(group, deadline)).unwrap_or_else(|panic| {
             let message = format!("exporter {} panicked: {panic}", self.id);
             log::error!("{message}; {} {} are lost", group.items(), self.signal.items_name());
             Failure::rejected(Code::Internal, Reason::PANIC, message).into()
         });
-        let ended = self.clock.now();
-        self.meters.duration.record_duration(ended.saturating_duration_since(began));
-        match &outcome {
+        self.attempt_ends(began, &outcome);
+        outcome
+    }
+
+    /// Now, and by when an attempt that begins now has to end.
+    fn attempt_begins(&self) -> (Instant, Deadline) {
+        let began = self.clock.now();
+        let deadline = self.timeout.map_or(Deadline::NEVER, |timeout| Deadline::after(began, timeout));
+        (began, deadline.min(self.closing.deadline()))
+    }
+
+    fn attempt_ends(&self, began: Instant, outcome: &Outcome) {
+        self.meters.duration.record_duration(self.clock.now().saturating_duration_since(began));
+        match outcome {
             Outcome::Failed(failure) => {
                 let labels = vec![
                     ("exporter", self.id.clone()),
@@ -278,7 +395,6 @@ impl Delivery {
             }
             Outcome::Delivered | Outcome::Partial { .. } => self.trouble.end(&self.id),
         }
-        outcome
     }
 
     fn settle(&self, group: Group, outcome: Outcome) {

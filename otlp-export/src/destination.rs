@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use otlp_core::component::{Exporter, Health, Outlet};
+use otlp_core::component::{Exporter, Guest, Health, Outlet};
 use otlp_core::flow::WhenFull;
 use otlp_core::flow::gate::{GateState, Place, Weight};
 use otlp_core::flow::rate::RateLimit;
@@ -250,7 +250,7 @@ impl Destination {
             log::error!("exporter {}: {} threads do not end and are left behind", self.id, workers.running());
             workers.abandon();
         }
-        for left in queue.take_left() {
+        for left in workers.take_left().into_iter().chain(queue.take_left()) {
             let failure = Failure::refused(Reason::SHUTDOWN, "not sent before the deadline of the shutdown");
             left.settle(failure.into());
         }
@@ -320,6 +320,19 @@ impl Destination {
             && fits(capacity.bytes, weight.bytes)
     }
 
+    /// Whether handing over is no more than putting something into a queue.
+    pub(crate) fn has_queue(&self) -> bool {
+        matches!(self.way, Way::Queue { .. })
+    }
+
+    /// What waits for the exporter's answers, where that is no thread of the destination's.
+    pub(crate) fn guest(&self) -> Option<Arc<dyn Guest>> {
+        match &self.way {
+            Way::Queue { delivery, .. } => delivery.exporter().guest(),
+            Way::Direct(_) | Way::Pipeline(_) => None,
+        }
+    }
+
     pub(crate) fn is_stopping(&self) -> bool {
         self.closing.stop.asked()
     }
@@ -345,11 +358,10 @@ impl Destination {
     pub(crate) fn hand_over(&self, mut group: Group, place: Place) {
         match (place, &self.way) {
             (Place::Dropped, _) => self.drop_group(group),
-            (Place::Permit(permit), Way::Queue { queue, workers, .. }) => {
+            (Place::Permit(permit), Way::Queue { workers, .. }) => {
                 group.queued();
-                match queue.push(group, permit) {
-                    Ok(()) => workers.wake(),
-                    Err(group) => self.drop_group(*group),
+                if let Err(group) = workers.hand_over(group, permit) {
+                    self.drop_group(*group);
                 }
             }
             (_, Way::Queue { delivery, .. }) => delivery.deliver(group),

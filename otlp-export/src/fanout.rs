@@ -22,7 +22,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use otlp_core::component::Fanout;
+use otlp_core::component::{Fanout, Guest};
 use otlp_core::flow::gate::{Place, Room, Weight, WhenFull};
 use otlp_core::{Failure, Group, Reason};
 use smallvec::SmallVec;
@@ -125,6 +125,14 @@ impl Fanout for Destinations {
         for (index, group) in direct {
             self.list[index].0.hand_over(group, Place::Direct);
         }
+    }
+
+    fn may_wait(&self) -> bool {
+        self.list.iter().any(|(destination, when_full)| *when_full == WhenFull::Block || !destination.has_queue())
+    }
+
+    fn guests(&self) -> Vec<Arc<dyn Guest>> {
+        self.iter().filter_map(|destination| destination.guest()).collect()
     }
 }
 

@@ -32,8 +32,8 @@
 //! # Threads
 //!
 //! `tx-N`, at most `num_consumers` for each destination, started when there is something to send and ended when there was
-//! nothing for a while. `tx-grpc`, one for each `otlp_grpc` exporter that was called. Nothing else, and no thread for a
-//! request.
+//! nothing for a while. `tx-grpc`, one for each `otlp_grpc` exporter that was called; `tx-http`, one for each `otlp_http`
+//! exporter that no other thread hosts, while anything is on its way. Nothing else, and no thread for a request.
 #![warn(missing_docs)]
 #![deny(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -1,5 +1,6 @@
 //! What an exporter has open, so that stopping it can wait for that.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use otlp_core::{Clock, Deadline};
@@ -21,6 +22,9 @@ struct State {
 /// One of them; it ends when this is dropped.
 pub(crate) struct Call<'a>(&'a Open);
 
+/// As [`Call`].
+pub(crate) struct OwnedCall(Arc<Open>);
+
 impl Open {
     /// Begins one; not after [`Open::close`].
     pub(crate) fn begin(&self) -> Option<Call<'_>> {
@@ -30,6 +34,21 @@ impl Open {
         }
         state.count += 1;
         Some(Call(self))
+    }
+
+    /// Begins one that ends on another thread; not after [`Open::close`].
+    pub(crate) fn begin_owned(open: &Arc<Open>) -> Option<OwnedCall> {
+        let mut state = open.state.lock();
+        if state.closed {
+            return None;
+        }
+        state.count += 1;
+        Some(OwnedCall(Arc::clone(open)))
+    }
+
+    fn end(&self) {
+        self.state.lock().count -= 1;
+        self.ended.notify_all();
     }
 
     /// Whether [`Open::close`] has returned, or is waiting.
@@ -53,7 +72,12 @@ impl Open {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.0.state.lock().count -= 1;
-        self.0.ended.notify_all();
+        self.0.end();
+    }
+}
+
+impl Drop for OwnedCall {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }

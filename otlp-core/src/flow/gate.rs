@@ -451,6 +451,11 @@ impl<T> GateOutlet<T> {
         move || space.state()
     }
 
+    /// Whether nothing waits to be taken.
+    pub fn is_empty(&self) -> bool {
+        self.policy.receiver.is_empty()
+    }
+
     /// Hands an item over into a reserved place, one whose weight has at least one request. Never waits.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 //! | `secured.rs`   | tests: TLS as the exporter uses it                                 |
 //! | `transport.rs` | the seam: send parts, read the answer                              |
 //! | `plain.rs`     | our own connections, for http and Unix sockets                     |
+//! | `lane.rs`      | the same, waited for together: no thread for a request; Linux      |
 //! | `tls.rs`       | ureq, for https                                                    |
 //!
 //! # What it does
@@ -19,7 +20,8 @@
 //!
 //! # Threads
 //!
-//! None. Whoever calls `export` blocks until the answer, the failure, or the deadline.
+//! Whoever calls `export` blocks until the answer, the failure, or the deadline. What `begin` sent over plain http is
+//! waited for by a host, else by a thread `tx-http`; see `lane.rs`.
 //!
 //! # Limits
 //!
@@ -41,6 +43,8 @@
 
 mod answer;
 mod config;
+#[cfg(target_os = "linux")]
+mod lane;
 mod plain;
 mod proxy;
 mod read;
@@ -51,11 +55,13 @@ mod transport;
 mod url;
 
 use std::fmt;
+use std::io::Write as _;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use otlp_core::codec::{Coding, encode};
-use otlp_core::component::{Exporter, Health, HealthState};
+use otlp_core::component::{Exporter, Guest, Health, HealthState, Landed};
 use otlp_core::json;
 use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::{Counter, Registry};
@@ -106,7 +112,29 @@ pub struct OtlpHttp {
     tls_proxied: OnceLock<Result<Tls, String>>,
     clock: Clock,
     bytes: Counter,
-    open: Open,
+    open: Arc<Open>,
+    /// Where requests need not be waited for.
+    #[cfg(target_os = "linux")]
+    ahead: Option<Ahead>,
+}
+
+/// What it takes to send without waiting.
+#[cfg(target_os = "linux")]
+struct Ahead {
+    lane: lane::Lane,
+    /// The head of every request, up to the length of its body.
+    head: Bytes,
+    heard: Arc<Heard>,
+}
+
+/// What it takes to understand an answer.
+#[cfg(target_os = "linux")]
+struct Heard {
+    url: Url,
+    text: String,
+    signal: Signal,
+    encoding: Encoding,
+    clock: Clock,
 }
 
 impl OtlpHttp {
@@ -161,8 +189,54 @@ impl OtlpHttp {
             keeping,
             clock,
             bytes: registry.counter(names::EXPORTER_BYTES, None, labels()),
-            open: Open::default(),
-        })
+            open: Arc::default(),
+            #[cfg(target_os = "linux")]
+            ahead: None,
+        }
+        .with_ahead())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn with_ahead(self) -> OtlpHttp {
+        self
+    }
+
+    /// The way without waiting, where there can be one: not through TLS or a proxy, nor where each body has to be written
+    /// anew.
+    #[cfg(target_os = "linux")]
+    fn with_ahead(mut self) -> OtlpHttp {
+        let reused = self.coding == Coding::Identity || reusable(self.coding);
+        let straight = !self.url.https && self.proxies.for_url(&self.url).is_none() && self.keeping.idle_max > 0;
+        if straight && reused && self.encoding == Encoding::Proto {
+            match lane::Lane::new(self.keeping.idle_max, self.keeping.idle_timeout) {
+                Ok(lane) => {
+                    let heard = Heard {
+                        text: self.url.to_string(),
+                        url: self.url.clone(),
+                        signal: self.signal,
+                        encoding: self.encoding,
+                        clock: self.clock.clone(),
+                    };
+                    let head = self.straight.head_start(&self.url, &self.headers).into();
+                    self.ahead = Some(Ahead { lane, head, heard: Arc::new(heard) });
+                }
+                Err(error) => log::warn!("every request to {} is waited for by a thread: {error}", self.url),
+            }
+        }
+        self
+    }
+
+    /// The body as it is to leave, where that takes no work.
+    #[cfg(target_os = "linux")]
+    fn ready_body(&self, group: &Group) -> Option<SmallVec<[Bytes; 2]>> {
+        let bodies = || group.parts().iter().map(|batch| batch.body().clone());
+        if self.coding == Coding::Identity {
+            // Room for the head.
+            return Some(std::iter::once(Bytes::new()).chain(bodies()).collect());
+        }
+        let [batch] = group.parts() else { return None };
+        let encoded = batch.encoded().filter(|encoded| encoded.coding == self.coding)?;
+        Some([Bytes::new(), encoded.body.clone()].into_iter().collect())
     }
 
     /// The way to a URL.
@@ -210,6 +284,39 @@ impl OtlpHttp {
         Failure::rejected(Code::Unknown, Reason::BAD_ANSWER, message).into()
     }
 
+    #[cfg(target_os = "linux")]
+    fn try_begin(&self, group: Group, deadline: Deadline, landed: Landed) -> Result<(), Box<(Group, Landed)>> {
+        let Some(Ahead { lane, head, heard }) = &self.ahead else { return Err(Box::new((group, landed))) };
+        let fits = group.items().get() > 0 && group.size() <= REQUEST_BYTES_MAX;
+        let Some(mut parts) = self.ready_body(&group).filter(|_| fits) else {
+            return Err(Box::new((group, landed)));
+        };
+        let Some(call) = Open::begin_owned(&self.open) else { return Err(Box::new((group, landed))) };
+        let length: usize = parts.iter().map(Bytes::len).sum();
+        let mut head_bytes = Vec::with_capacity(head.len() + 24);
+        head_bytes.extend_from_slice(head);
+        let _ = write!(head_bytes, "{length}\r\n\r\n");
+        parts[0] = head_bytes.into();
+        let deadline = match self.timeout {
+            Some(timeout) => deadline.min(Deadline::after(self.clock.now(), timeout)),
+            None => deadline,
+        };
+        let heard = Arc::clone(heard);
+        let landed = move |group, result| {
+            landed(group, heard.outcome(result));
+            drop(call);
+        };
+        let flight = lane::Flight::new(parts, group, deadline, Box::new(landed));
+        match lane.begin(flight, || self.straight.give_away(&self.url)) {
+            Ok(()) => {
+                self.keeping.reused.increment();
+                self.bytes.add(length as u64);
+            }
+            Err(flight) => flight.not_sent(),
+        }
+        Ok(())
+    }
+
     fn outcome(&self, answer: &Answer, url: &Url) -> Outcome {
         let sent = Sent { url: &url.to_string(), signal: self.signal, encoding: self.encoding };
         answer.outcome(sent, self.clock.wall())
@@ -225,6 +332,22 @@ impl OtlpHttp {
         };
         let again = |broken: Broken| if broken.stale { once(true) } else { Err(broken) };
         once(false).or_else(again).map_err(|broken| broken.failure(request.url))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Heard {
+    /// What an answer means; `None` where the request is to be sent again at once, by somebody who can wait.
+    fn outcome(&self, result: Result<Answer, Broken>) -> Option<Outcome> {
+        match result {
+            Ok(answer) if answer.location.is_some() && matches!(answer.status, 307 | 308) => None,
+            Ok(answer) => {
+                let sent = Sent { url: &self.text, signal: self.signal, encoding: self.encoding };
+                Some(answer.outcome(sent, self.clock.wall()))
+            }
+            Err(broken) if broken.stale => None,
+            Err(broken) => Some(broken.failure(&self.url).into()),
+        }
     }
 }
 
@@ -306,8 +429,27 @@ impl Exporter for OtlpHttp {
         }
     }
 
+    #[cfg(target_os = "linux")]
+    fn begins(&self) -> bool {
+        self.ahead.is_some()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn begin(&self, group: Group, deadline: Deadline, landed: Landed) -> Result<(), Box<(Group, Landed)>> {
+        self.try_begin(group, deadline, landed)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn guest(&self) -> Option<Arc<dyn Guest>> {
+        self.ahead.as_ref().map(|ahead| ahead.lane.guest())
+    }
+
     fn shutdown(&self, deadline: Deadline) {
         self.open.close(&self.clock, deadline);
+        #[cfg(target_os = "linux")]
+        if let Some(ahead) = &self.ahead {
+            ahead.lane.close();
+        }
         self.straight.close();
         self.proxied.iter().for_each(Transport::close);
         [&self.tls, &self.tls_proxied].into_iter().filter_map(|tls| tls.get()?.as_ref().ok()).for_each(Tls::close);

@@ -144,16 +144,27 @@ impl Plain {
         Ok(Connection { to: Peer::of(peer), stream, read_timeout: None, write_timeout: None })
     }
 
+    /// An idle connection, straight to that server, to be used by somebody else from here on.
+    pub(crate) fn give_away(&self, url: &Url) -> Option<Arc<TcpStream>> {
+        self.reuse(url).map(|connection| connection.stream)
+    }
+
     fn head(&self, request: &Request<'_>) -> Vec<u8> {
+        let mut head = self.head_start(request.url, request.headers);
+        let length: usize = request.body.iter().map(|part| part.len()).sum();
+        let _ = write!(head, "{length}\r\n\r\n");
+        head
+    }
+
+    /// The head of every request, up to the length of its body.
+    pub(crate) fn head_start(&self, url: &Url, headers: &[(String, String)]) -> Vec<u8> {
         let mut head = Vec::with_capacity(512);
-        let url = request.url;
         // To a proxy the whole URL goes (RFC 9112, section 3.2.2).
         let target = if self.proxy.is_some() { url.to_string() } else { url.path.clone() };
-        let length: usize = request.body.iter().map(|part| part.len()).sum();
-        let host = request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let host = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
         let host = host.map_or_else(|| url.authority(), |(_, value)| value.clone());
-        let _ = write!(head, "POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n");
-        for (name, value) in request.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host")) {
+        let _ = write!(head, "POST {target} HTTP/1.1\r\nHost: {host}\r\n");
+        for (name, value) in headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("host")) {
             let _ = write!(head, "{name}: {value}\r\n");
         }
         if let Some((_, Some(basic))) = &self.proxy {
@@ -162,7 +173,7 @@ impl Plain {
         if self.keeping.idle_max == 0 {
             head.extend_from_slice(b"Connection: close\r\n");
         }
-        head.extend_from_slice(b"\r\n");
+        head.extend_from_slice(b"Content-Length: ");
         head
     }
 }

@@ -100,6 +100,11 @@ impl Queue {
         left
     }
 
+    /// Whether what waits is joined into larger requests.
+    pub(crate) fn joins(&self) -> bool {
+        self.batcher.is_some()
+    }
+
     /// Whether anything waits for a worker.
     pub(crate) fn waiting(&self) -> usize {
         // A batcher that is locked is being filled by a worker, which counts as one that waits for work.

@@ -1,6 +1,7 @@
 //! Destinations, fan-out and the exporters from outside, over real threads and real sockets on the loopback.
 #![allow(clippy::unwrap_used)]
 
+mod begun;
 mod debug;
 mod destinations;
 mod http;
