@@ -229,6 +229,9 @@ impl ServiceBuilder {
             .map_err(|error| StartFailure { component: format!("pipeline {}", spec.id), error })?;
             log::debug!("thread proc-{number} processes pipeline {}", spec.id);
             let outlet = Arc::clone(&outlets[index].2);
+            if let Some(express) = stage.express() {
+                outlet.attach(express);
+            }
             service.pipelines.push(Running { ledger, outlet, stage, connectors: joined });
         }
 

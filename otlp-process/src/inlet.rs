@@ -2,7 +2,8 @@
 //!
 //! # Threads
 //!
-//! Outlets are called from any thread and never block.
+//! Outlets are called from any thread and never block. Where nothing waits in the gate the caller may find itself in the
+//! chain, see [`Express`].
 //!
 //! # Limits
 //!
@@ -16,11 +17,11 @@
 //! Once the pipeline's thread has ended, everything is refused with [`Reason::SHUTDOWN`].
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use otlp_core::component::{Health, Outlet, Refused};
+use otlp_core::component::{Guest, Health, Outlet, Refused};
 use otlp_core::flow::WhenFull;
 use otlp_core::flow::gate::{
     Admitted, GateInlet, GateOptions, GateOutlet, GateState, NotTaken, NotTakenCause, Permit, gate_with,
@@ -28,6 +29,8 @@ use otlp_core::flow::gate::{
 use otlp_core::flow::rate::Limiter;
 use otlp_core::telemetry::ledger::Ledger;
 use otlp_core::{Ack, Batch, Clock, Code, Failure, Reason, Ticket};
+
+use crate::stage::Express;
 
 /// Batches that wait before a pipeline where nothing else is configured.
 pub const INLET_BATCHES: u64 = 1000;
@@ -40,6 +43,7 @@ pub struct PipelineOutlet {
     outlet: GateOutlet<Batch>,
     ledger: Arc<Ledger>,
     drops: Arc<Drops>,
+    express: OnceLock<Arc<Express>>,
 }
 
 /// When the gate last dropped and when it last said so, in milliseconds from `start` and one more; 0 is never.
@@ -66,7 +70,21 @@ impl PipelineOutlet {
                 drops.note(&ledger);
             }
         });
-        (PipelineOutlet { outlet, ledger, drops }, inlet)
+        (PipelineOutlet { outlet, ledger, drops, express: OnceLock::new() }, inlet)
+    }
+
+    /// Lets those who hand over take what they bring through the chain themselves, where nothing waits before it. Once.
+    pub fn attach(&self, express: Arc<Express>) {
+        let _ = self.express.set(express);
+    }
+
+    /// Takes a batch the short way; it comes back where that is not open.
+    fn express(&self, batch: Batch) -> Option<Batch> {
+        match self.express.get() {
+            // What is limited to a rate goes by the gate, which has the limit.
+            Some(express) if self.outlet.is_empty() && self.outlet.limiter().is_none() => express.process(batch),
+            _ => Some(batch),
+        }
     }
 
     /// How the gate fares.
@@ -126,8 +144,13 @@ impl PipelineOutlet {
 
 impl Outlet for PipelineOutlet {
     fn try_send(&self, batch: Batch) -> Result<(), Refused> {
+        let Some(batch) = self.express(batch) else { return Ok(()) };
         let weight = batch.weight();
         self.outlet.offer(batch, weight).map_err(|NotTaken { item, cause }| self.refused(item, cause))
+    }
+
+    fn guests(&self) -> Vec<Arc<dyn Guest>> {
+        self.express.get().map_or_else(Vec::new, |express| express.guests())
     }
 }
 
@@ -185,10 +208,13 @@ impl Outlet for Tee {
         shares.push(batch);
         for ((outlet, permit), share) in self.0.iter().zip(permits).zip(shares) {
             let sent = match permit {
-                Some(permit) => outlet
-                    .outlet
-                    .send(share, permit)
-                    .map_err(|Admitted { item, .. }| outlet.refused(item, NotTakenCause::Closed)),
+                Some(permit) => match outlet.express(share) {
+                    None => Ok(()),
+                    Some(share) => outlet
+                        .outlet
+                        .send(share, permit)
+                        .map_err(|Admitted { item, .. }| outlet.refused(item, NotTakenCause::Closed)),
+                },
                 None => outlet.try_send(share),
             };
             if let Err(refused) = sent {
@@ -197,6 +223,10 @@ impl Outlet for Tee {
             }
         }
         Ok(())
+    }
+
+    fn guests(&self) -> Vec<Arc<dyn Guest>> {
+        self.0.iter().flat_map(|outlet| outlet.guests()).collect()
     }
 }
 

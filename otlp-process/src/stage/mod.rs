@@ -4,6 +4,7 @@
 //! |-----------------|-----------------------------------------------------------------------|
 //! | `mod.rs`        | the thread, and the pool it shares with other pipelines               |
 //! | `processing.rs` | what becomes of a batch; no thread, no channel that is waited for     |
+//! | `express.rs`    | the same in the thread that hands a batch over, where nothing waits   |
 //! | `tests.rs`      | both: stepped from a seed, and with real threads                      |
 //!
 //! # What it does
@@ -12,6 +13,9 @@
 //! is less work than handing it over: 11–14 µs for an idle pool, and an unpinned pool gains nothing below some
 //! milliseconds. Larger rounds go over the rayon pool, whole batches at a time. The stateful processors, the books and
 //! the destinations' queues follow on this thread, in arrival order.
+//!
+//! Where nothing is in the inlet, the chain is not busy and takes no longer than waking a thread would, a batch does not
+//! come here at all: whoever hands it over takes it through the chain, see [`Express`].
 //!
 //! # Place in the pipeline
 //!
@@ -36,6 +40,7 @@
 //!
 //! What is in the inlet is processed, what the processors hold leaves. At the deadline what is left is refused.
 
+mod express;
 mod processing;
 #[cfg(test)]
 mod tests;
@@ -54,6 +59,7 @@ use otlp_core::{Batch, Clock, Deadline, Failure, Reason, Stop};
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
+pub use express::{EXPRESS_WORK_MAX, Express};
 pub use processing::Processing;
 
 use crate::chain::Chain;
@@ -103,6 +109,7 @@ pub struct Stage {
     deadline: Arc<Mutex<Deadline>>,
     done: Receiver<()>,
     thread: Option<Supervised>,
+    express: Option<Arc<Express>>,
 }
 
 /// What the thread works with. It outlives a panic of the thread: what is in the inlet is there for the next.
@@ -127,7 +134,8 @@ impl Stage {
         let pipeline = ledger.pipeline().to_owned();
         let threads = pool.as_ref().map_or(1, |pool| pool.current_num_threads());
         let max_concurrent = if max_concurrent == 0 { threads } else { max_concurrent };
-        let processing = Arc::new(Mutex::new(Processing::new(chain, ledger, fanout, &registry, clock)));
+        let processing = Arc::new(Mutex::new(Processing::new(chain, ledger, Arc::clone(&fanout), &registry, clock)));
+        let express = Express::new(&processing, fanout);
         let (ended, done) = bounded::<()>(0);
         let deadline = Arc::new(Mutex::new(Deadline::NEVER));
         let worker = Arc::new(Mutex::new(Worker {
@@ -152,7 +160,12 @@ impl Stage {
             message: format!("cannot start the processing thread of pipeline {pipeline}: {error}"),
             source: Some(error),
         })?;
-        Ok(Stage { pipeline, worker, processing, deadline, done, thread: Some(thread) })
+        Ok(Stage { pipeline, worker, processing, deadline, done, thread: Some(thread), express })
+    }
+
+    /// The way past the thread, for [`crate::inlet::PipelineOutlet::attach`]; `None` where handing on may wait.
+    pub fn express(&self) -> Option<Arc<Express>> {
+        self.express.clone()
     }
 
     /// How it and its processors fare.
@@ -247,7 +260,9 @@ impl Worker {
                 }
             }
         }
-        processing.tick(self.is_waiting())
+        let next = processing.tick(self.is_waiting());
+        processing.set_waits_until(next);
+        next
     }
 
     fn try_recv(&self) -> Option<Admitted<Batch>> {
@@ -305,6 +320,7 @@ impl Worker {
             processing.refuse(item, Failure::refused(Reason::SHUTDOWN, "the pipeline is stopping"));
             drop(permit);
         }
+        processing.close();
         if self.inlet.take().is_some() {
             processing.flush();
             processing.shutdown(*self.deadline.lock());

@@ -27,6 +27,12 @@ pub struct Processing {
     way: Way,
     /// Time that the prefix takes, as it was measured lately.
     ns_per_kib: f64,
+    /// The same of the rest.
+    rest_ns_per_kib: f64,
+    /// Whether batches may come in by the short way.
+    open: bool,
+    /// When the pipeline's thread looks for what is due.
+    waits_until: Option<Instant>,
 }
 
 /// The prefix and what measuring it takes: what the pool's threads work with.
@@ -93,7 +99,15 @@ impl Processing {
         };
         let (wake, woken) = bounded(1);
         let way = Way { ledger, fanout, clock, metrics, waiting: false, taken: false, wake, woken };
-        Processing { prefix: chain.prefix(), chain, way, ns_per_kib: 0.0 }
+        Processing {
+            prefix: chain.prefix(),
+            chain,
+            way,
+            ns_per_kib: 0.0,
+            rest_ns_per_kib: 0.0,
+            open: true,
+            waits_until: None,
+        }
     }
 
     /// Takes one batch through the chain in the caller's thread: into the destinations' queues, into a processor that
@@ -154,8 +168,42 @@ impl Processing {
         Duration::from_nanos((self.ns_per_kib * bytes as f64 / 1024.0) as u64)
     }
 
-    /// The rest of the way, in arrival order, on the pipeline's own thread.
+    /// As [`Processing::estimate`] for one batch and its whole way.
+    pub(crate) fn estimate_all(&self, bytes: u64) -> Duration {
+        // A small one costs no less than what it was measured as.
+        Duration::from_nanos(((self.ns_per_kib + self.rest_ns_per_kib) * bytes.max(1024) as f64 / 1024.0) as u64)
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Nothing comes in by the short way any more.
+    pub(crate) fn close(&mut self) {
+        self.open = false;
+    }
+
+    pub(crate) fn waits_until(&self) -> Option<Instant> {
+        self.waits_until
+    }
+
+    pub(crate) fn set_waits_until(&mut self, until: Option<Instant>) {
+        self.waits_until = until;
+    }
+
+    pub(crate) fn wake(&self) -> &Sender<()> {
+        &self.way.wake
+    }
+
+    /// The rest of the way, in arrival order, on one thread at a time.
     pub(crate) fn finish(&mut self, worked: Worked) {
+        let (began, bytes) = (self.way.clock.now(), worked.bytes);
+        self.finish_untimed(worked);
+        let took = self.way.clock.now().saturating_duration_since(began);
+        self.rest_ns_per_kib += (took.as_nanos() as f64 * 1024.0 / bytes.max(1024) as f64 - self.rest_ns_per_kib) / 8.0;
+    }
+
+    fn finish_untimed(&mut self, worked: Worked) {
         let Worked { result, bytes, took } = worked;
         self.way.metrics.requests.increment();
         self.way.metrics.bytes.add(bytes);
