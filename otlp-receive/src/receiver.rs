@@ -5,11 +5,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
-use otlp_core::component::{Health, HealthState, Outlets, Receiver, StartError};
+use otlp_core::component::{Guest, Health, HealthState, Outlets, Receiver, StartError};
 use otlp_core::flow::MemoryBudget;
 use otlp_core::telemetry::Registry;
 use otlp_core::thread::{RestartBackoff, Supervised, ThreadOptions};
-use otlp_core::{AckMode, Clock, Deadline, Stop};
+use otlp_core::{AckMode, Clock, Deadline, Signal, Stop};
 
 use crate::config::{Config, Transport};
 use crate::driver::{self, Driver, Kind, Port, Protocols};
@@ -41,7 +41,7 @@ pub struct Env {
 /// # Threads
 ///
 /// `start` makes [`Env::threads`] threads named `rx-0`, `rx-1` and so on; `shutdown` joins them. The listeners are in the
-/// first one's poll; connections are dealt out in turn and stay where they are.
+/// first one's poll; connections are dealt out in turn and stay where they are. So are the guests of its outlets.
 pub struct OtlpReceiver {
     id: String,
     config: Config,
@@ -152,6 +152,7 @@ impl OtlpReceiver {
         ports: &Arc<[Port]>,
         listeners: &[Arc<Listener>],
         protocols: &Arc<Protocols>,
+        guests: &[Arc<dyn Guest>],
     ) -> io::Result<Vec<Supervised>> {
         let mut threads = Vec::new();
         for index in 0..drivers.len() {
@@ -160,6 +161,7 @@ impl OtlpReceiver {
             // Not the listeners themselves: they must be closed when the receiver stops, whatever this thread does.
             let listeners: Vec<_> =
                 if index == 0 { listeners.iter().map(Arc::downgrade).collect() } else { Vec::new() };
+            let guests = if index == 0 { guests.to_vec() } else { Vec::new() };
             let make = move || {
                 let driver = Driver {
                     index,
@@ -167,6 +169,7 @@ impl OtlpReceiver {
                     ports: Arc::clone(&ports),
                     listeners: listeners.iter().filter_map(Weak::upgrade).collect(),
                     protocols: Arc::clone(&protocols),
+                    guests: guests.clone(),
                     clock: clock.clone(),
                 };
                 move |_: &Stop| driver.live()
@@ -194,6 +197,8 @@ impl Receiver for OtlpReceiver {
             places.push(place);
         }
         let ports: Arc<[Port]> = ports.into();
+        let outlets_of = Signal::ALL.into_iter().filter_map(|signal| outlets.get(signal));
+        let guests: Vec<_> = outlets_of.flat_map(|outlet| outlet.guests()).collect();
         let common = Common::new(&self.id, &self.config, outlets, &self.env);
         let (grpc, http) = (self.config.grpc.as_ref(), self.config.http.as_ref());
         let protocols = Arc::new(Protocols {
@@ -204,7 +209,7 @@ impl Receiver for OtlpReceiver {
         let mut drivers = Vec::new();
         let threads = (0..self.env.threads.max(1))
             .try_for_each(|_| driver::Shared::new().map(|driver| drivers.push(Arc::new(driver))))
-            .and_then(|()| self.start_threads(&drivers, &ports, &listeners, &protocols))
+            .and_then(|()| self.start_threads(&drivers, &ports, &listeners, &protocols, &guests))
             .map_err(|error| {
                 drivers.iter().for_each(|driver| driver.drain(Deadline::at(self.env.clock.now())));
                 StartError {

@@ -10,7 +10,7 @@
 //! | `tls.rs`        | TLS between them                                                            |
 //! | `accept.rs`     | a listener, and  what it does when the process has no descriptors left     |
 //!
-//! A turn: wait; read from what is ready; take the inbox; do what is due; then flush every connection that was touched,
+//! A turn: wait; read from what is ready, guests' sockets included; take the inbox; do what is due; then flush every connection that was touched,
 //! once, so that all answers of a turn leave in one write.
 
 pub(crate) mod accept;
@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+use otlp_core::component::Guest;
 use otlp_core::{Clock, Deadline};
 use parking_lot::Mutex;
 
@@ -36,7 +37,7 @@ use self::accept::Acceptor;
 use self::connection::{Buffers, Connection};
 use self::exchange::Exchange;
 use self::inbox::{Inbox, Mailbox, Message};
-use self::poll::{Poller, Ready};
+use self::poll::{Interest, Poller, Ready};
 use self::timers::Timers;
 use crate::listen::Listener;
 use crate::metrics::Metrics;
@@ -44,6 +45,8 @@ use crate::{grpc, http, tls as certificates};
 
 /// The key under which the first listener is registered; the others are below.
 const LISTENER: u64 = u64::MAX - 1;
+/// The key under which the first guest is registered; the others are below, and connections far below those.
+const GUEST: u64 = u64::MAX - (1 << 16);
 /// The read buffer that all connections of a driver use in turn.
 const BUFFER_BYTES: usize = 64 << 10;
 
@@ -91,6 +94,8 @@ pub(crate) struct Driver {
     /// In one driver only, in the order of the ports: it deals out connections to all.
     pub(crate) listeners: Vec<Arc<Listener>>,
     pub(crate) protocols: Arc<Protocols>,
+    /// In one driver only: what it looks after beside its connections.
+    pub(crate) guests: Vec<Arc<dyn Guest>>,
     pub(crate) clock: Clock,
 }
 
@@ -101,6 +106,8 @@ struct Life {
     ports: Arc<[Port]>,
     protocols: Arc<Protocols>,
     clock: Clock,
+    /// Those that have no other host, by the order of their keys.
+    guests: Vec<Hosted>,
     /// In the order of the ports.
     acceptors: Vec<Acceptor>,
     poller: poll::System,
@@ -111,6 +118,15 @@ struct Life {
     now: Instant,
     /// Once it is stopping: the deadline.
     draining: Option<Deadline>,
+}
+
+/// A guest of this driver's, until this is dropped.
+struct Hosted(Arc<dyn Guest>);
+
+impl Drop for Hosted {
+    fn drop(&mut self) {
+        self.0.release();
+    }
 }
 
 impl Shared {
@@ -207,7 +223,7 @@ impl Driver {
 
 impl Life {
     fn begin(driver: Driver) -> io::Result<Life> {
-        let Driver { index, peers, ports, listeners, protocols, clock } = driver;
+        let Driver { index, peers, ports, listeners, protocols, guests, clock } = driver;
         let shared = Arc::clone(&peers[index]);
         let mut poller = poll::new()?;
         poller.add_waker(shared.inbox.waker())?;
@@ -218,8 +234,15 @@ impl Life {
             acceptor.register(&mut poller, LISTENER - port as u64)?;
             acceptors.push(acceptor);
         }
+        let mut hosted = Vec::new();
+        for guest in guests.into_iter().filter(|guest| guest.adopt()).map(Hosted) {
+            let key = GUEST - hosted.len() as u64;
+            poller.add(guest.0.source(), key, Interest { read: true, write: false })?;
+            hosted.push(guest);
+        }
         Ok(Life {
             index,
+            guests: hosted,
             acceptors,
             poller,
             connections: Slab::default(),
@@ -265,13 +288,17 @@ impl Life {
     fn next(&self) -> Option<Instant> {
         let drain = self.draining.and_then(Deadline::instant);
         let resume = self.acceptors.iter().filter_map(Acceptor::resume_at).min();
-        [self.timers.next(), drain, resume].into_iter().flatten().min()
+        let guests = self.guests.iter().filter_map(|guest| guest.0.due()).min();
+        [self.timers.next(), drain, resume, guests].into_iter().flatten().min()
     }
 
     fn ready(&mut self, ready: Ready) {
         let port = (LISTENER - ready.key.min(LISTENER)) as usize;
         if port < self.ports.len() {
             return self.accept(port);
+        }
+        if let Some(guest) = self.guests.get(GUEST.wrapping_sub(ready.key) as usize) {
+            return guest.0.turn();
         }
         if let Some(connection) = self.connections.get(ready.key) {
             connection.ready(ready, &mut self.buffers, self.now);
@@ -328,6 +355,9 @@ impl Life {
                 connection.on_time(self.now);
                 self.touch(key);
             }
+        }
+        for guest in self.guests.iter().filter(|guest| guest.0.due().is_some_and(|due| due <= self.now)) {
+            guest.0.turn();
         }
         for (port, acceptor) in self.acceptors.iter_mut().enumerate() {
             acceptor.resume(&mut self.poller, LISTENER - port as u64, self.now, &self.shared);

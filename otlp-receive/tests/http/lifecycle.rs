@@ -1,11 +1,14 @@
 //! Starting, acknowledgement over time, stopping.
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use otlp_core::component::{HealthState, Outlets, Receiver};
+use otlp_core::component::{Guest, HealthState, Outlet, Outlets, Receiver, Refused};
 use otlp_core::testing::{generate, verify};
 use otlp_core::{AckMode, ByteSize, Deadline, Outcome, Signal};
 use otlp_receive::http::Config;
@@ -46,6 +49,82 @@ fn every_address_is_served_where_no_host_is_given() {
     let port = receiver.http_addr().unwrap().port();
     let mut client = crate::server::Client::connect(([127, 0, 0, 1], port).into());
     assert_eq!(client.send(&request()).answer().status, 404);
+}
+
+/// Sockets of somebody else's: says when it had its turn, and counts its hosts.
+struct Visitor {
+    source: UnixStream,
+    turns: Mutex<mpsc::Sender<()>>,
+    due: Mutex<Option<Instant>>,
+    hosts: AtomicUsize,
+    adopted: AtomicUsize,
+}
+
+impl Guest for Visitor {
+    fn source(&self) -> BorrowedFd<'_> {
+        self.source.as_fd()
+    }
+
+    fn turn(&self) {
+        *self.due.lock().unwrap() = None;
+        let _ = (&self.source).read(&mut [0; 64]);
+        let _ = self.turns.lock().unwrap().send(());
+    }
+
+    fn due(&self) -> Option<Instant> {
+        *self.due.lock().unwrap()
+    }
+
+    fn adopt(&self) -> bool {
+        self.adopted.fetch_add(1, Ordering::SeqCst);
+        self.hosts.fetch_add(1, Ordering::SeqCst) == 0
+    }
+
+    fn release(&self) {
+        self.hosts.store(0, Ordering::SeqCst);
+    }
+}
+
+struct Visited(Arc<Visitor>);
+
+impl Outlet for Visited {
+    fn try_send(&self, batch: otlp_core::Batch) -> Result<(), Refused> {
+        // The thread that asks is the host: it looks at this before it waits again.
+        *self.0.due.lock().unwrap() = Some(Instant::now());
+        batch.settle(Outcome::Delivered);
+        Ok(())
+    }
+
+    fn guests(&self) -> Vec<Arc<dyn Guest>> {
+        vec![self.0.clone()]
+    }
+}
+
+#[test]
+fn guests_have_their_turn_when_they_are_ready_and_when_they_are_due() {
+    let (mut ours, source) = UnixStream::pair().unwrap();
+    source.set_nonblocking(true).unwrap();
+    let (sender, turns) = mpsc::channel();
+    let visitor = Arc::new(Visitor {
+        source,
+        turns: Mutex::new(sender),
+        due: Mutex::default(),
+        hosts: AtomicUsize::new(0),
+        adopted: AtomicUsize::new(0),
+    });
+    let mut outlets = Outlets::default();
+    // The same behind two signals: it is hosted once.
+    outlets.set(Signal::Traces, Arc::new(Visited(visitor.clone())));
+    outlets.set(Signal::Logs, Arc::new(Visited(visitor.clone())));
+    let mut server = Server::with_outlets(Config::default(), |_| {}, outlets, mpsc::channel().1);
+    for _ in 0..3 {
+        ours.write_all(b"!").unwrap();
+        turns.recv_timeout(LONG).unwrap();
+        assert_eq!(server.connect().send(&request()).answer().status, 200);
+        turns.recv_timeout(LONG).unwrap();
+    }
+    server.shutdown(LONG);
+    assert_eq!((visitor.adopted.load(Ordering::SeqCst), visitor.hosts.load(Ordering::SeqCst)), (2, 0));
 }
 
 #[test]
