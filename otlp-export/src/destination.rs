@@ -11,7 +11,7 @@
 //!
 //! # Limits
 //!
-//! `queue_size`; at the bound its `when_full` decides.
+//! `queue_size`, and `memory_mib`; at the bound its `when_full` decides.
 //!
 //! # On failure
 //!
@@ -312,12 +312,10 @@ impl Destination {
 
     /// Whether something of that weight could be admitted if it held nothing.
     pub(crate) fn can_hold(&self, weight: Weight) -> bool {
-        let Way::Queue { queue, .. } = &self.way else { return true };
-        let capacity = queue.state().capacity;
-        let fits = |limit: Option<u64>, size| limit.is_none_or(|limit| size <= limit);
-        fits(capacity.requests, weight.requests)
-            && fits(capacity.items, weight.items)
-            && fits(capacity.bytes, weight.bytes)
+        match &self.way {
+            Way::Queue { queue, .. } => queue.can_hold(weight),
+            Way::Direct(_) | Way::Pipeline(_) => true,
+        }
     }
 
     /// Whether handing over is no more than putting something into a queue.

@@ -211,6 +211,8 @@ pub(super) static QUEUE: Block = Block {
         field("sizer", Kind::Choice(&["requests", "items", "bytes"]), Default::Text("requests")),
         zero("block_on_overflow", Kind::Bool),
         zero("wait_for_result", Kind::Bool),
+        // Ours: 0 is no limit. Where it is not given: 32, but no limit where queue_size is.
+        zero("memory_mib", Kind::Uint),
         zero("storage", Kind::Id),
         zero("batch", Kind::Optional(&QUEUE_BATCH, Presence::ByKey)),
     ]])

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use otlp_core::codec::Coding;
 use otlp_core::component::Exporter;
 use otlp_core::flow::WhenFull;
-use otlp_core::{Clock, Signal};
+use otlp_core::{ByteSize, Clock, Signal};
 use otlp_export::debug::{self, Debug, Output, Verbosity};
 use otlp_export::file::{self, FileExporter, Format, Rotation};
 use otlp_export::otlp_grpc::{self, Balancer, Keepalive, OtlpGrpc};
@@ -269,6 +269,12 @@ fn sending_queue(section: &Section) -> Made<queue::Config> {
         num_consumers: usize::try_from(section.u64("num_consumers")).unwrap_or(usize::MAX),
         queue_size: section.u64("queue_size"),
         sizer: sizer(section.str("sizer")),
+        memory_max: match (section.given("memory_mib"), section.u64("memory_mib")) {
+            (true, 0) => None,
+            (true, mib) => Some(ByteSize(mib.saturating_mul(1 << 20))),
+            // Who says how long the queue is to be means it.
+            (false, _) => Some(queue::Config::MEMORY_MAX).filter(|_| !section.given("queue_size")),
+        },
         block_on_overflow: section.bool("block_on_overflow"),
         wait_for_result: section.bool("wait_for_result"),
         storage: section.id("storage").map(ToString::to_string),

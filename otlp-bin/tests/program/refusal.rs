@@ -50,6 +50,34 @@ fn a_full_queue_refuses_and_all_that_was_acknowledged_arrives_once_there_is_room
 }
 
 #[test]
+fn a_queue_is_full_by_bytes_long_before_its_thousand_requests() {
+    // By the key, and not where the queue's length was said.
+    for (queue, refuses) in [("{memory_mib: 8}", true), ("{queue_size: 100}", false)] {
+        let gate = Arc::<crate::support::Gate>::default();
+        let backend = Backend::scripted({
+            let gate = Arc::clone(&gate);
+            move |_, _| Answer::Stall(Arc::clone(&gate))
+        });
+        let exporter =
+            format!("otlp_http: {{endpoint: '{}', sending_queue: {queue}, compression: none}}", backend.url());
+        let mut program = Program::start(&config("", &exporter, "", "otlp_http"));
+        let mut sender = Sender::connect(program.address());
+        let body = traces(0, 6_000);
+        let fit = (8 << 20) / prost::Message::encoded_len(&body);
+        assert!((2..100).contains(&fit), "{fit}");
+        let replies: Vec<_> = (0..fit + 1).map(|_| sender.traces(&body).unwrap()).collect();
+        assert!(replies[..fit].iter().all(|reply| reply.status == 200), "{queue}");
+        let last = &replies[fit];
+        assert_eq!(last.status, if refuses { 503 } else { 200 }, "{queue} {last:?}");
+        assert_eq!(last.header("retry-after").is_some(), refuses);
+        gate.open();
+        let taken = fit + usize::from(!refuses);
+        wait_until("all", || backend.requests() == taken as u64);
+        assert_eq!(program.stop().code, Some(0));
+    }
+}
+
+#[test]
 fn exported_answers_after_the_destination_did() {
     let gate = Arc::<crate::support::Gate>::default();
     let backend = Backend::scripted({

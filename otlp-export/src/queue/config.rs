@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use otlp_core::ByteSize;
 use otlp_core::flow::gate::{Capacity, Weight};
 
 use crate::ConfigError;
@@ -18,6 +19,10 @@ pub struct Config {
     pub queue_size: u64,
     /// The unit of `queue_size`. Default requests.
     pub sizer: Sizer,
+    /// What it holds at most in memory, in bytes of OTLP protobuf, uncompressed, whatever `sizer` says: a thousand requests
+    /// may be a thousand times 64 MiB. Default 32 MiB; `None` is no limit. Something larger than this alone is held when
+    /// nothing else is. Key of ours: `memory_mib`, whose default is no limit where `queue_size` is given.
+    pub memory_max: Option<ByteSize>,
     /// Whether to wait for room in place of refusing. Default false.
     pub block_on_overflow: bool,
     /// Whether senders hear OK only when the destination confirmed. Default false. It is the receiver that obeys this:
@@ -64,6 +69,7 @@ impl Default for Config {
             num_consumers: 10,
             queue_size: 1000,
             sizer: Sizer::Requests,
+            memory_max: Some(Config::MEMORY_MAX),
             block_on_overflow: false,
             wait_for_result: false,
             storage: None,
@@ -85,6 +91,9 @@ impl Default for Batch {
 }
 
 impl Config {
+    /// The default of [`Config::memory_max`].
+    pub const MEMORY_MAX: ByteSize = ByteSize::mib(32);
+
     /// No queue.
     pub fn disabled() -> Config {
         Config { enabled: false, ..Config::default() }
@@ -128,6 +137,9 @@ impl Config {
             Sizer::Items => &mut capacity.items,
             Sizer::Bytes => &mut capacity.bytes,
         } = Some(self.queue_size);
+        if self.sizer != Sizer::Bytes {
+            capacity.bytes = self.memory_max.map(ByteSize::get);
+        }
         capacity
     }
 }

@@ -18,7 +18,8 @@
 //!
 //! # Limits
 //!
-//! `queue_size`, exact. What is larger than the whole queue is never admitted.
+//! `queue_size`, exact. What is larger than the whole queue is never admitted. `memory_mib` beside it, exact as well, but that
+//! what is larger alone takes all of it and is admitted.
 //!
 //! # On shutdown
 //!
@@ -33,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
 use otlp_core::flow::gate::{Admitted, Full, GateInlet, GateOutlet, GateState, Permit, Weight, gate};
-use otlp_core::{Clock, Deadline, Group, Stop};
+use otlp_core::{ByteSize, Clock, Deadline, Group, Stop};
 use parking_lot::Mutex;
 
 use batcher::Batcher;
@@ -47,6 +48,8 @@ pub(crate) struct Queue {
     inlet: GateInlet<Group>,
     batcher: Option<Mutex<Batcher>>,
     sizer: Sizer,
+    /// No weight is taken for larger than this.
+    bytes_max: u64,
     clock: Clock,
 }
 
@@ -65,17 +68,35 @@ impl Queue {
     pub(crate) fn new(config: &Config, clock: Clock) -> Queue {
         let (outlet, inlet) = gate(config.capacity());
         let batcher = config.batch.clone().map(|batch| Mutex::new(Batcher::new(batch)));
-        Queue { outlet, inlet, batcher, sizer: config.sizer, clock }
+        let bytes_max = match config.sizer {
+            Sizer::Bytes => None,
+            Sizer::Requests | Sizer::Items => config.memory_max,
+        };
+        let bytes_max = bytes_max.map_or(u64::MAX, ByteSize::get);
+        Queue { outlet, inlet, batcher, sizer: config.sizer, bytes_max, clock }
     }
 
     /// Reserves a place.
     pub(crate) fn try_reserve(&self, weight: Weight) -> Result<Permit, Full> {
-        self.outlet.try_reserve(weight)
+        self.outlet.try_reserve(self.taken(weight))
     }
 
     /// Reserves a place, waiting for it.
     pub(crate) fn reserve_deadline(&self, weight: Weight, deadline: Deadline) -> Result<Permit, Full> {
-        self.outlet.reserve_deadline(weight, deadline)
+        self.outlet.reserve_deadline(self.taken(weight), deadline)
+    }
+
+    /// Whether something of that weight could be admitted if it held nothing.
+    pub(crate) fn can_hold(&self, weight: Weight) -> bool {
+        let (capacity, weight) = (self.outlet.capacity(), self.taken(weight));
+        let fits = |limit: Option<u64>, size| limit.is_none_or(|limit| size <= limit);
+        fits(capacity.requests, weight.requests)
+            && fits(capacity.items, weight.items)
+            && fits(capacity.bytes, weight.bytes)
+    }
+
+    fn taken(&self, weight: Weight) -> Weight {
+        Weight { bytes: weight.bytes.min(self.bytes_max), ..weight }
     }
 
     /// Hands a group over into its place. Never waits.

@@ -153,6 +153,31 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+#[test]
+fn the_queue_is_bounded_by_bytes_as_well_and_what_is_larger_alone_has_it_alone() {
+    let weight = |bytes| Weight { requests: 1, items: 1, bytes };
+    let new = |config| Queue::new(&config, Clock::simulated());
+    for sizer in [Sizer::Requests, Sizer::Items] {
+        let queue = new(Config { sizer, memory_max: Some(ByteSize(100)), ..Config::default() });
+        let first = queue.try_reserve(weight(60)).unwrap();
+        assert_eq!(queue.try_reserve(weight(41)).map(drop), Err(Full { never: false }));
+        let second = queue.try_reserve(weight(40)).unwrap();
+        drop(first);
+        assert!(queue.can_hold(weight(1000)));
+        assert_eq!(queue.try_reserve(weight(1000)).map(drop), Err(Full { never: false }));
+        drop(second);
+        let large = queue.try_reserve(weight(1000)).unwrap();
+        assert!(queue.try_reserve(weight(1)).is_err());
+        drop(large);
+        assert_eq!(queue.state().held, Weight::default());
+    }
+    let endless = new(Config { memory_max: None, ..Config::default() });
+    assert!(endless.try_reserve(weight(u64::MAX)).is_ok());
+    let by_bytes = new(Config { sizer: Sizer::Bytes, memory_max: Some(ByteSize(100)), ..Config::default() });
+    let _most = by_bytes.try_reserve(weight(1000)).unwrap();
+    assert!(!by_bytes.can_hold(weight(1001)));
+}
+
 proptest! {
     #[test]
     fn the_queue_is_a_list_with_an_exact_limit(
