@@ -30,6 +30,8 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The buffers of a driver that all its connections use in turn.
 pub(super) struct Buffers {
     pub(super) socket: Vec<u8>,
+    /// For the head of a request whose body is to be read straight into its own buffer.
+    pub(super) head: Vec<u8>,
     /// What TLS made of it.
     pub(super) plain: Vec<u8>,
 }
@@ -143,6 +145,7 @@ impl Connection {
     pub(super) fn read(&mut self, buffers: &mut Buffers, now: Instant) {
         let mut budget = READ_BYTES_PER_TURN;
         while self.wants_read() && budget > 0 {
+            let large = self.tls.is_none() && self.exchange.as_ref().is_some_and(|exchange| exchange.expects_large());
             let direct = match &mut self.exchange {
                 Some(exchange) if self.tls.is_none() => exchange.direct(),
                 _ => None,
@@ -153,6 +156,19 @@ impl Connection {
                     let read = rustix::io::read(&self.stream, spare_capacity(body));
                     if let (Ok(bytes @ 1..), Some(exchange)) = (read, &mut self.exchange) {
                         exchange.received(bytes, now);
+                        if exchange.direct().is_none() {
+                            // A whole body: whoever sent it waits for its answer, most likely.
+                            return;
+                        }
+                    }
+                    (read, room)
+                }
+                None if large => {
+                    buffers.head.clear();
+                    let read = rustix::io::read(&self.stream, spare_capacity(&mut buffers.head));
+                    let room = buffers.head.capacity();
+                    if let (Ok(1..), Some(exchange)) = (read, &mut self.exchange) {
+                        exchange.receive(&mut buffers.head, now);
                     }
                     (read, room)
                 }

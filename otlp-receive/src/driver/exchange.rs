@@ -24,6 +24,12 @@ pub(crate) trait Exchange {
     /// Says that `bytes` were read into the buffer of [`Exchange::direct`].
     fn received(&mut self, _bytes: usize, _now: Instant) {}
 
+    /// Whether a head is most likely next, and a large body after it: then little more than the head is read into the
+    /// driver's buffer, from which it would have to be copied.
+    fn expects_large(&self) -> bool {
+        false
+    }
+
     /// The sender will send no more. It may still read.
     fn closed_by_peer(&mut self, now: Instant);
 

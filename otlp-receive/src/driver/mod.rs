@@ -49,6 +49,8 @@ const LISTENER: u64 = u64::MAX - 1;
 const GUEST: u64 = u64::MAX - (1 << 16);
 /// The read buffer that all connections of a driver use in turn.
 const BUFFER_BYTES: usize = 64 << 10;
+/// The same for a head before a large body: most heads fit, and little of the body comes with it.
+const HEAD_BYTES: usize = 1 << 10;
 
 /// The part of a driver that other threads see, and that outlives a panic.
 #[derive(Debug)]
@@ -248,7 +250,11 @@ impl Life {
             connections: Slab::default(),
             timers: Timers::default(),
             touched: Vec::new(),
-            buffers: Buffers { socket: Vec::with_capacity(BUFFER_BYTES), plain: Vec::new() },
+            buffers: Buffers {
+                socket: Vec::with_capacity(BUFFER_BYTES),
+                head: Vec::with_capacity(HEAD_BYTES),
+                plain: Vec::new(),
+            },
             now: clock.now(),
             draining: None,
             shared,

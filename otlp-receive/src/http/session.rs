@@ -46,6 +46,8 @@ pub(crate) struct Session {
     mailbox: Mailbox,
     context: Arc<Context>,
     protocol: Protocol,
+    /// The last body was one that is better read straight into its buffer.
+    large: bool,
     /// Received, not parsed: a piece of a head, or what waits for room.
     pending: Vec<u8>,
     reading: Reading,
@@ -114,6 +116,7 @@ impl Session {
             mailbox,
             context,
             protocol: Protocol::default(),
+            large: false,
             pending: Vec::new(),
             reading: Reading::Nothing,
             slots: VecDeque::new(),
@@ -160,6 +163,10 @@ impl Exchange for Session {
             Reading::Body { body, .. } if left >= DIRECT_BYTES_MIN && self.pending.is_empty() => Some(body.buffer()),
             _ => None,
         }
+    }
+
+    fn expects_large(&self) -> bool {
+        self.large && self.pending.is_empty() && self.protocol.is_between_requests()
     }
 
     fn received(&mut self, bytes: usize, now: Instant) {
@@ -393,6 +400,7 @@ impl Session {
     fn end(&mut self, now: Instant) {
         match std::mem::replace(&mut self.reading, Reading::Nothing) {
             Reading::Body { body, plan, .. } => {
+                self.large = body.len() as u64 >= DIRECT_BYTES_MIN * 2;
                 if self.slots.back().is_some_and(|slot| slot.close) {
                     self.phase = Phase::Closing;
                 }
