@@ -23,28 +23,37 @@ use super::Processing;
 /// pipeline's thread: a few times what waking that costs, and not so long that the receiver's other connections notice.
 pub const EXPRESS_WORK_MAX: Duration = Duration::from_micros(100);
 
+/// The same where processing has one thread, since the process has one core: the work then takes nobody else's turn
+/// whoever does it, and what the pipeline's thread would add is two switches.
+pub const EXPRESS_WORK_MAX_ALONE: Duration = Duration::from_millis(2);
+
 /// The short way into one pipeline.
 pub struct Express {
     processing: Arc<Mutex<Processing>>,
     fanout: Arc<dyn Fanout>,
+    work_max: Duration,
     /// Makes the pipeline's thread look at its timer again.
     wake: Sender<()>,
 }
 
 impl Express {
     /// `None` where handing on may wait.
-    pub(super) fn new(processing: &Arc<Mutex<Processing>>, fanout: Arc<dyn Fanout>) -> Option<Arc<Express>> {
+    pub(super) fn new(
+        processing: &Arc<Mutex<Processing>>,
+        fanout: Arc<dyn Fanout>,
+        work_max: Duration,
+    ) -> Option<Arc<Express>> {
         if fanout.may_wait() {
             return None;
         }
         let wake = processing.lock().wake().clone();
-        Some(Arc::new(Express { processing: Arc::clone(processing), fanout, wake }))
+        Some(Arc::new(Express { processing: Arc::clone(processing), fanout, work_max, wake }))
     }
 
     /// Takes a batch through the chain, in the caller's thread. It comes back where that has to be the pipeline's own.
     pub(crate) fn process(&self, batch: Batch) -> Option<Batch> {
         let Some(mut processing) = self.processing.try_lock() else { return Some(batch) };
-        if !processing.is_open() || processing.estimate_all(batch.size().get()) > EXPRESS_WORK_MAX {
+        if !processing.is_open() || processing.estimate_all(batch.size().get()) > self.work_max {
             return Some(batch);
         }
         processing.process(batch);

@@ -59,7 +59,7 @@ use otlp_core::{Batch, Clock, Deadline, Failure, Reason, Stop};
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
-pub use express::{EXPRESS_WORK_MAX, Express};
+pub use express::{EXPRESS_WORK_MAX, EXPRESS_WORK_MAX_ALONE, Express};
 pub use processing::Processing;
 
 use crate::chain::Chain;
@@ -135,7 +135,8 @@ impl Stage {
         let threads = pool.as_ref().map_or(1, |pool| pool.current_num_threads());
         let max_concurrent = if max_concurrent == 0 { threads } else { max_concurrent };
         let processing = Arc::new(Mutex::new(Processing::new(chain, ledger, Arc::clone(&fanout), &registry, clock)));
-        let express = Express::new(&processing, fanout);
+        let work_max = if threads > 1 { EXPRESS_WORK_MAX } else { EXPRESS_WORK_MAX_ALONE };
+        let express = Express::new(&processing, fanout, work_max);
         let (ended, done) = bounded::<()>(0);
         let deadline = Arc::new(Mutex::new(Deadline::NEVER));
         let worker = Arc::new(Mutex::new(Worker {

@@ -83,7 +83,7 @@ fn still(chain: Vec<Box<dyn Processor>>, clock: &Clock) -> Still {
     let fanout = Arc::new(Prompt(Arc::clone(&queues))) as Arc<dyn Fanout>;
     let chain = Chain::new(chain);
     let processing = Processing::new(chain, Arc::clone(&ledger), Arc::clone(&fanout), &Registry::new(), clock.clone());
-    outlet.attach(Express::new(&Arc::new(Mutex::new(processing)), fanout).unwrap());
+    outlet.attach(Express::new(&Arc::new(Mutex::new(processing)), fanout, EXPRESS_WORK_MAX).unwrap());
     Still { outlet, inlet, queues, ledger }
 }
 
