@@ -56,6 +56,15 @@ impl Names {
         }
     }
 
+    /// As [`Names::resolve`] where nobody has to be asked.
+    pub(crate) fn known(&self, host: &str, port: u16) -> Option<Vec<SocketAddr>> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Some(vec![SocketAddr::new(address, port)]);
+        }
+        let names = self.0.lock();
+        names.get(&(host.to_owned(), port)).filter(|(until, _)| Instant::now() < *until).map(|(_, known)| known.clone())
+    }
+
     /// Says that what is known of a name led nowhere: it may be old.
     pub(crate) fn expire(&self, host: &str, port: u16) {
         if let Some((until, _)) = self.0.lock().get_mut(&(host.to_owned(), port)) {

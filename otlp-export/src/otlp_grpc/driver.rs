@@ -46,6 +46,14 @@ struct Inbox {
     /// The newest addresses that were found.
     addresses: Option<Vec<Address>>,
     closed: bool,
+    /// The thread waits for its sockets: it is to be woken, once.
+    asleep: bool,
+}
+
+impl Inbox {
+    fn is_empty(&self) -> bool {
+        self.calls.is_empty() && self.addresses.is_none() && !self.closed
+    }
 }
 
 impl Shared {
@@ -62,13 +70,19 @@ impl Shared {
         }
         inbox.calls.push(call);
         inbox.addresses = Some(addresses);
+        let asleep = std::mem::take(&mut inbox.asleep);
         drop(inbox);
-        self.waker.wake();
+        if asleep {
+            self.waker.wake();
+        }
     }
 
     /// Ends what is open, and the thread.
     pub(super) fn close(&self) {
-        self.inbox.lock().closed = true;
+        let mut inbox = self.inbox.lock();
+        inbox.closed = true;
+        inbox.asleep = false;
+        drop(inbox);
         self.waker.wake();
     }
 }
@@ -119,7 +133,8 @@ impl Driver {
             self.fail_fast(now);
             let sockets = self.sockets();
             let more = sockets.iter().any(|(_, ready)| ready.has_more());
-            let timeout = if more {
+            // From here on whoever leaves something wakes us; what was left before is seen here.
+            let timeout = if more || !self.may_sleep() {
                 Some(Duration::ZERO)
             } else {
                 self.due().map(|due| due.saturating_duration_since(Instant::now()))
@@ -132,11 +147,18 @@ impl Driver {
         }
     }
 
+    fn may_sleep(&self) -> bool {
+        let mut inbox = self.shared.inbox.lock();
+        inbox.asleep = inbox.is_empty();
+        inbox.asleep
+    }
+
     /// Takes what callers left; true when it is time to end.
     fn collect(&mut self) -> bool {
         let mut inbox = self.shared.inbox.lock();
         let (calls, addresses) = (std::mem::take(&mut inbox.calls), inbox.addresses.take());
         let closed = inbox.closed;
+        inbox.asleep = false;
         drop(inbox);
         self.waiting.extend(calls);
         if let Some(addresses) = addresses {

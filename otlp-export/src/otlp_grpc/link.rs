@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker as TaskWaker};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use h2::client::{Connection, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, Reason as Reset, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Uri};
+use otlp_core::thread::catch_panic;
 use otlp_core::{Deadline, Failure, Outcome, Reason};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
@@ -42,15 +42,38 @@ const HEADERS_BYTES_MAX: u32 = 64 << 10;
 pub(super) struct Call {
     pub(super) message: Message,
     pub(super) deadline: Deadline,
-    pub(super) answer: Sender<Outcome>,
+    pub(super) answer: Answer,
     /// How often a server sent it back without having looked at it.
     pub(super) returned: u32,
 }
 
+/// Who hears the outcome of a call: once, on the driver's thread. Where that panics, it hears of that.
+pub(super) struct Answer(Option<Box<dyn FnOnce(Outcome) + Send>>);
+
+impl Answer {
+    pub(super) fn new(hears: impl FnOnce(Outcome) + Send + 'static) -> Answer {
+        Answer(Some(Box::new(hears)))
+    }
+
+    fn give(&mut self, outcome: Outcome) {
+        // What follows an answer is not the driver's, and must not end it.
+        if let Some(hears) = self.0.take()
+            && let Err(panic) = catch_panic(|| hears(outcome))
+        {
+            log::error!("what followed an answer panicked: {panic}");
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.give(Failure::refused(Reason::PANIC, "the thread tx-grpc panicked").into());
+    }
+}
+
 impl Call {
-    pub(super) fn end(self, outcome: impl Into<Outcome>) {
-        // Whoever asked may have gone.
-        let _ = self.answer.send(outcome.into());
+    pub(super) fn end(mut self, outcome: impl Into<Outcome>) {
+        self.answer.give(outcome.into());
     }
 }
 

@@ -20,7 +20,8 @@
 //! # Threads
 //!
 //! `tx-grpc`, one for each exporter, begun by its first call. It owns the connections and never blocks but in one wait.
-//! Whoever calls `export` blocks until the answer, the failure, or the deadline; names are resolved there.
+//! Whoever calls `export` blocks until the answer, the failure, or the deadline; names are resolved there. `begin` blocks
+//! nobody: the thread says what became of the call.
 //!
 //! # Limits
 //!
@@ -61,7 +62,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use otlp_core::codec::{Coding, encode};
-use otlp_core::component::{Exporter, Health, HealthState};
+use otlp_core::component::{Exporter, Health, HealthState, Landed};
 use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::{Counter, Registry};
 use otlp_core::thread::{RestartBackoff, Supervised, ThreadOptions};
@@ -72,7 +73,7 @@ use smallvec::{SmallVec, smallvec};
 pub use self::config::{Balancer, Config, Keepalive};
 use self::config::{Place, Target};
 use self::driver::{Driver, Shared};
-use self::link::Call;
+use self::link::{Answer, Call};
 use self::message::Message;
 use crate::ConfigError;
 pub use crate::headers::Headers;
@@ -112,7 +113,7 @@ pub struct OtlpGrpc {
     thread: Mutex<Option<Supervised>>,
     clock: Clock,
     bytes: Counter,
-    open: Open,
+    open: Arc<Open>,
 }
 
 /// What the thread goes by.
@@ -235,20 +236,24 @@ impl OtlpGrpc {
             thread: Mutex::new(None),
             clock,
             bytes: registry.counter(names::EXPORTER_BYTES, None, labels()),
-            open: Open::default(),
+            open: Arc::default(),
         })
+    }
+
+    /// A group as it goes over the wire, where that takes no work.
+    fn ready_message(&self, group: &Group) -> Option<Message> {
+        if self.coding == Coding::Identity {
+            return Some(Message::new(false, group.parts().iter().map(|batch| batch.body().clone()).collect()));
+        }
+        let [batch] = group.parts() else { return None };
+        let encoded = batch.encoded().filter(|encoded| encoded.coding == self.coding)?;
+        Some(Message::new(true, smallvec![encoded.body.clone()]))
     }
 
     /// A group as it goes over the wire.
     fn message(&self, group: &Group) -> Result<Message, Failure> {
-        if self.coding == Coding::Identity {
-            return Ok(Message::new(false, group.parts().iter().map(|batch| batch.body().clone()).collect()));
-        }
-        if let [batch] = group.parts()
-            && let Some(encoded) = batch.encoded()
-            && encoded.coding == self.coding
-        {
-            return Ok(Message::new(true, smallvec![encoded.body.clone()]));
+        if let Some(message) = self.ready_message(group) {
+            return Ok(message);
         }
         let parts: SmallVec<[&[u8]; 4]> = group.parts().iter().map(|batch| &batch.body()[..]).collect();
         let mut body = Vec::new();
@@ -263,6 +268,19 @@ impl OtlpGrpc {
             Failure::refused(Reason::CONNECTION, format!("cannot resolve {host} of {}: {error}", self.plan.to))
         })?;
         Ok(found.into_iter().map(Address::Tcp).collect())
+    }
+
+    /// Those that are known, where nobody has to be asked.
+    fn known_addresses(&self) -> Option<Vec<Address>> {
+        let Place::Host(host, port) = &self.plan.target.place else { return Some(vec![Address::Unix]) };
+        Some(self.plan.names.known(host, *port)?.into_iter().map(Address::Tcp).collect())
+    }
+
+    fn deadline(&self, deadline: Deadline) -> Deadline {
+        match self.timeout {
+            Some(timeout) => deadline.min(Deadline::after(self.clock.now(), timeout)),
+            None => deadline,
+        }
     }
 
     fn ensure_thread(&self) -> Result<(), Failure> {
@@ -287,6 +305,8 @@ impl OtlpGrpc {
         self.ensure_thread()?;
         self.bytes.add(bytes::Buf::remaining(&message) as u64);
         let (answer, answered) = crossbeam_channel::bounded(1);
+        // Whoever asked does not go before.
+        let answer = Answer::new(move |outcome| drop(answer.send(outcome)));
         self.shared.submit(Call { message, deadline, answer, returned: 0 }, addresses);
         answered.recv().map_err(|_| Failure::refused(Reason::PANIC, "the thread tx-grpc panicked"))
     }
@@ -345,14 +365,34 @@ impl Exporter for OtlpGrpc {
             let message = format!("a request of {} is more than {REQUEST_BYTES_MAX}", group.size());
             return Failure::rejected(Code::ResourceExhausted, Reason::TOO_LARGE, message).into();
         }
-        let deadline = match self.timeout {
-            Some(timeout) => deadline.min(Deadline::after(self.clock.now(), timeout)),
-            None => deadline,
-        };
+        let deadline = self.deadline(deadline);
         let Some(_open) = self.open.begin() else {
             return Failure::refused(Reason::SHUTDOWN, "the exporter is stopped").into();
         };
         self.call(group, deadline).unwrap_or_else(Outcome::from)
+    }
+
+    fn begins(&self) -> bool {
+        true
+    }
+
+    fn begin(&self, group: Group, deadline: Deadline, landed: Landed) -> Result<(), Box<(Group, Landed)>> {
+        let fits = group.items().get() > 0 && group.size() <= REQUEST_BYTES_MAX;
+        // The first call begins the thread.
+        let runs = self.thread.try_lock().is_some_and(|thread| thread.is_some());
+        let ready = || Some((self.ready_message(&group)?, self.known_addresses()?));
+        let Some((message, addresses)) = (fits && runs).then(ready).flatten() else {
+            return Err(Box::new((group, landed)));
+        };
+        let Some(open) = Open::begin_owned(&self.open) else { return Err(Box::new((group, landed))) };
+        self.bytes.add(bytes::Buf::remaining(&message) as u64);
+        let deadline = self.deadline(deadline);
+        let answer = Answer::new(move |outcome| {
+            landed(group, Some(outcome));
+            drop(open);
+        });
+        self.shared.submit(Call { message, deadline, answer, returned: 0 }, addresses);
+        Ok(())
     }
 
     fn shutdown(&self, deadline: Deadline) {

@@ -143,6 +143,49 @@ fn messages_are_compressed_as_configured() {
     }
 }
 
+/// Begins a call and says where its outcome will be; the group comes back with it.
+fn begin(exporter: &OtlpGrpc, group: Group) -> Option<crossbeam_channel::Receiver<(Group, Option<Outcome>)>> {
+    let (sender, heard) = crossbeam_channel::unbounded();
+    let landed = Box::new(move |group, outcome| drop(sender.send((group, outcome))));
+    exporter.begin(group, Deadline::NEVER, landed).ok().map(|()| heard)
+}
+
+#[test]
+fn calls_are_begun_without_waiting_once_the_thread_runs() {
+    let server = Server::start([ok(b""), ok(b""), Do::Reply(status(14, &[])), Do::Stall]);
+    let exporter = exporter(&config(&server));
+    let one = || Group::of(batch(Signal::Traces, 1));
+    assert!(exporter.begins());
+    assert!(begin(&exporter, one()).is_none(), "there is no thread yet");
+    assert_eq!(export(&exporter), Outcome::Delivered);
+    let (group, outcome) = begin(&exporter, one()).unwrap().recv_timeout(LONG).unwrap();
+    assert_eq!((group.items(), outcome), (ItemCount(3), Some(Outcome::Delivered)));
+    let later = begin(&exporter, one()).unwrap().recv_timeout(LONG).unwrap().1.unwrap();
+    assert!(failure(later).is_retryable());
+    assert_eq!((0..3).map(|_| seen(&server).connection).max(), Some(0), "one connection");
+    // One that is never answered ends when the exporter stops.
+    let heard = begin(&exporter, one()).unwrap();
+    seen(&server);
+    exporter.shutdown(Deadline::after(Instant::now(), Duration::from_millis(10)));
+    assert!(failure(heard.recv_timeout(LONG).unwrap().1.unwrap()).is_retryable());
+    assert!(begin(&exporter, one()).is_none());
+}
+
+#[test]
+fn what_has_to_be_compressed_is_not_begun() {
+    let server = Server::start([]);
+    let exporter = exporter(&Config { compression: Coding::Gzip, ..config(&server) });
+    assert_eq!(export(&exporter), Outcome::Delivered);
+    assert!(begin(&exporter, Group::of(batch(Signal::Traces, 0))).is_none());
+    let mut original = Vec::new();
+    otlp_core::codec::encode(Coding::Gzip, Some(9), &[&request(Signal::Traces, 3, 0)], &mut original).unwrap();
+    let came = batch(Signal::Traces, 0).with_encoded(Encoded { coding: Coding::Gzip, body: original.clone().into() });
+    let heard = begin(&exporter, Group::of(came)).unwrap();
+    assert_eq!(heard.recv_timeout(LONG).unwrap().1, Some(Outcome::Delivered));
+    seen(&server);
+    assert_eq!(seen(&server).body[5..], original[..]);
+}
+
 #[test]
 fn what_came_compressed_leaves_as_it_came() {
     let server = Server::start([]);
