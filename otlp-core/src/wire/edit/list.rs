@@ -321,13 +321,19 @@ impl<'m> AttributeList<'m> {
         self.edits.iter().fold(self.message.len(), len)
     }
 
-    /// The edits in the order of the bytes: what is replaced in the message, and by what.
+    /// The edits in the order of the bytes: what is replaced in the message, and where in the scratch that is by which.
     #[inline]
-    pub(super) fn replacements(&self) -> impl Iterator<Item = (std::ops::Range<usize>, &[u8])> {
+    pub(super) fn replacements(&self) -> impl Iterator<Item = (std::ops::Range<usize>, std::ops::Range<usize>)> {
         self.edits.iter().map(|edit| {
-            let field = if edit.removed { &[] } else { edit.field(&self.scratch) };
-            (edit.start as usize..edit.end as usize, field)
+            let (at, len) = (edit.at as usize, if edit.removed { 0 } else { edit.len as usize });
+            (edit.start as usize..edit.end as usize, at..at + len)
         })
+    }
+
+    /// What was encoded for the edits.
+    #[inline]
+    pub(super) fn scratch(&self) -> &[u8] {
+        &self.scratch
     }
 
     /// All slots, those of removed attributes too.
