@@ -70,8 +70,8 @@
 //!
 //! # Features
 //!
-//! All off by default, all additive: `types` (prost, opentelemetry-proto), `gzip`, `zstd`, `snappy`, `lz4`, `tls`
-//! (rustls), `testing`.
+//! All off by default, all additive: `types` (prost, opentelemetry-proto), `gzip`, `gzip-encode`, `zstd`, `snappy`,
+//! `lz4`, `tls` (rustls), `testing`.
 #![warn(missing_docs)]
 #![deny(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]

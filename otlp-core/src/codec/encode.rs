@@ -47,10 +47,12 @@ pub fn encode(coding: Coding, level: Option<i32>, parts: &[&[u8]], out: &mut Vec
             parts.iter().for_each(|part| out.extend_from_slice(part));
             Some(())
         }
-        #[cfg(feature = "gzip")]
-        Coding::Gzip => super::deflate::encode(super::deflate::Wrapping::Gzip, level, parts, out),
-        #[cfg(feature = "gzip")]
-        Coding::Zlib | Coding::Deflate => super::deflate::encode(super::deflate::Wrapping::Zlib, level, parts, out),
+        #[cfg(feature = "gzip-encode")]
+        Coding::Gzip => super::deflate_encode::encode(super::deflate_encode::Wrapping::Gzip, level, parts, out),
+        #[cfg(feature = "gzip-encode")]
+        Coding::Zlib | Coding::Deflate => {
+            super::deflate_encode::encode(super::deflate_encode::Wrapping::Zlib, level, parts, out)
+        }
         #[cfg(feature = "zstd")]
         Coding::Zstd => super::zstd::encode(level, parts, out),
         #[cfg(feature = "snappy")]

@@ -5,6 +5,7 @@
 //! | `decode.rs`  | a body back to what it was, bounded after inflating                                |
 //! | `encode.rs`  | a body, or several in a row, compressed                                            |
 //! | `deflate.rs` | gzip, zlib and raw deflate, by libdeflate and zlib-rs                              |
+//! | `deflate_encode.rs` | gzip and zlib compressed, by zlib-rs alone                                  |
 //! | `zstd.rs`    | zstd                                                                               |
 //! | `snappy.rs`  | Snappy, block and framed                                                           |
 //! | `lz4.rs`     | LZ4 frames                                                                         |
@@ -23,11 +24,14 @@
 //!
 //! # Features
 //!
-//! `gzip` (with zlib and deflate), `zstd`, `snappy`, `lz4`. A coding that is not built is `Unsupported`.
+//! `gzip` (with zlib and deflate), `zstd`, `snappy`, `lz4`. A coding that is not built is `Unsupported`. `gzip-encode` is
+//! the half of `gzip` that compresses, for senders: it needs no C compiler.
 
 mod decode;
 #[cfg(feature = "gzip")]
 mod deflate;
+#[cfg(feature = "gzip-encode")]
+mod deflate_encode;
 mod encode;
 #[cfg(feature = "lz4")]
 mod lz4;
@@ -122,6 +126,14 @@ impl Coding {
             Coding::Zstd => cfg!(feature = "zstd"),
             Coding::Snappy | Coding::SnappyFramed => cfg!(feature = "snappy"),
             Coding::Lz4 => cfg!(feature = "lz4"),
+        }
+    }
+
+    /// Whether [`encode`] has it: as [`Coding::is_built`], and gzip, zlib and deflate with `gzip-encode` alone.
+    pub const fn can_encode(self) -> bool {
+        match self {
+            Coding::Gzip | Coding::Zlib | Coding::Deflate => cfg!(feature = "gzip-encode"),
+            _ => self.is_built(),
         }
     }
 
