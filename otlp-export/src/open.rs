@@ -1,10 +1,13 @@
 //! What an exporter has open, so that stopping it can wait for that.
 
+#[cfg(any(feature = "grpc", feature = "pipeline"))]
 use std::sync::Arc;
+use std::sync::Condvar;
 use std::time::Duration;
 
 use otlp_core::{Clock, Deadline};
-use parking_lot::{Condvar, Mutex};
+
+use crate::lock::{Mutex, wait};
 
 /// Counts the calls of `export` that have not returned.
 #[derive(Default)]
@@ -23,6 +26,7 @@ struct State {
 pub(crate) struct Call<'a>(&'a Open);
 
 /// As [`Call`].
+#[cfg(any(feature = "grpc", feature = "pipeline"))]
 pub(crate) struct OwnedCall(Arc<Open>);
 
 impl Open {
@@ -36,6 +40,7 @@ impl Open {
         Some(Call(self))
     }
 
+    #[cfg(any(feature = "grpc", feature = "pipeline"))]
     /// Begins one that ends on another thread; not after [`Open::close`].
     pub(crate) fn begin_owned(open: &Arc<Open>) -> Option<OwnedCall> {
         let mut state = open.state.lock();
@@ -63,8 +68,7 @@ impl Open {
         while state.count > 0 {
             match deadline.remaining(clock.now()) {
                 Some(Duration::ZERO) => break,
-                Some(left) => drop(self.ended.wait_for(&mut state, left)),
-                None => self.ended.wait(&mut state),
+                left => state = wait(&self.ended, state, left),
             }
         }
     }
@@ -76,6 +80,7 @@ impl Drop for Call<'_> {
     }
 }
 
+#[cfg(any(feature = "grpc", feature = "pipeline"))]
 impl Drop for OwnedCall {
     fn drop(&mut self) {
         self.0.end();

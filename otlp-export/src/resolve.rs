@@ -9,12 +9,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use crate::lock::Mutex;
 
 /// How long an answer of the resolver is used: as long as many servers' records live at least, so that a change of
 /// address is followed soon.
 const KEPT: Duration = Duration::from_secs(30);
 
+#[cfg(feature = "grpc")]
 /// How long an answer is used at least: connections that fail one after the other ask once.
 const KEPT_MIN: Duration = Duration::from_secs(1);
 
@@ -56,6 +57,7 @@ impl Names {
         }
     }
 
+    #[cfg(feature = "grpc")]
     /// As [`Names::resolve`] where nobody has to be asked.
     pub(crate) fn known(&self, host: &str, port: u16) -> Option<Vec<SocketAddr>> {
         if let Ok(address) = host.parse::<IpAddr>() {
@@ -66,6 +68,7 @@ impl Names {
     }
 
     /// Says that what is known of a name led nowhere: it may be old.
+    #[cfg(feature = "grpc")]
     pub(crate) fn expire(&self, host: &str, port: u16) {
         if let Some((until, _)) = self.0.lock().get_mut(&(host.to_owned(), port)) {
             // Of an answer this young it is not the age.

@@ -30,6 +30,7 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStor
 use crate::ConfigError;
 
 /// Either side of a connection; ours, but for tests.
+#[cfg(feature = "grpc")]
 pub(crate) type Connection = rustls::Connection;
 
 #[cfg(test)]
@@ -120,6 +121,7 @@ impl Config {
     }
 
     /// Whether an exporter whose endpoint does not decide it speaks TLS.
+    #[cfg(feature = "grpc")]
     pub(crate) fn is_on(&self) -> bool {
         !self.insecure || self.terms().authority.is_given()
     }

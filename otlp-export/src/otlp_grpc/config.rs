@@ -7,8 +7,10 @@ use otlp_core::codec::Coding;
 
 use super::Headers;
 use crate::otlp_http::Url;
+#[cfg(feature = "pipeline")]
+use crate::queue;
 use crate::unix::SocketName;
-use crate::{ConfigError, queue, retry, tls};
+use crate::{ConfigError, retry, tls};
 
 /// An `otlp_grpc` exporter.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +42,7 @@ pub struct Config {
     /// For one attempt. Default 5 s; 0 sets no limit.
     pub timeout: Duration,
     /// What waits to be sent. As many calls as it has consumers are open at once; 16 where there is no queue.
+    #[cfg(feature = "pipeline")]
     pub sending_queue: queue::Config,
     /// How failures are tried again.
     pub retry_on_failure: retry::Config,
@@ -97,6 +100,7 @@ impl Default for Config {
             authority: String::new(),
             wait_for_ready: false,
             timeout: Duration::from_secs(5),
+            #[cfg(feature = "pipeline")]
             sending_queue: queue::Config::default(),
             retry_on_failure: retry::Config::default(),
         }
@@ -123,11 +127,13 @@ impl Config {
             return Err(ConfigError::new("authority", "must be a host, with or without a port"));
         }
         self.tls.check().map_err(|error| error.within("tls"))?;
-        self.retry_on_failure.check().map_err(|error| error.within("retry_on_failure"))?;
-        self.sending_queue.check().map_err(|error| error.within("sending_queue"))
+        #[cfg(feature = "pipeline")]
+        self.sending_queue.check().map_err(|error| error.within("sending_queue"))?;
+        self.retry_on_failure.check().map_err(|error| error.within("retry_on_failure"))
     }
 
     /// The key of something that is asked for and not built yet.
+    #[cfg(feature = "pipeline")]
     pub fn unbuilt(&self) -> Option<&'static str> {
         self.sending_queue.unbuilt()
     }
@@ -149,7 +155,11 @@ impl Config {
 
     /// How many calls are open at once.
     pub(super) fn in_flight_max(&self) -> usize {
-        if self.sending_queue.enabled { self.sending_queue.num_consumers.max(1) } else { 16 }
+        #[cfg(feature = "pipeline")]
+        if self.sending_queue.enabled {
+            return self.sending_queue.num_consumers.max(1);
+        }
+        16
     }
 }
 

@@ -181,6 +181,7 @@ impl OtlpGrpc {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<OtlpGrpc, ConfigError> {
         config.check()?;
+        #[cfg(feature = "pipeline")]
         if let Some(key) = config.unbuilt() {
             return Err(ConfigError::new(key, "not built yet"));
         }

@@ -7,7 +7,11 @@ use otlp_core::codec::Coding;
 
 use super::url::Url;
 use crate::headers::Headers;
-use crate::{ConfigError, queue, retry, tls};
+#[cfg(feature = "pipeline")]
+use crate::queue;
+#[cfg(feature = "tls")]
+use crate::tls;
+use crate::{ConfigError, retry};
 
 /// An `otlp_http` exporter.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +36,7 @@ pub struct Config {
     /// and zstd have none.
     pub compression_level: i32,
     /// For https. `insecure` means nothing here: the URL decides.
+    #[cfg(feature = "tls")]
     pub tls: tls::Config,
     /// Sent with every request. `Host` sets the request's host. Values are secret.
     pub headers: Headers,
@@ -47,6 +52,7 @@ pub struct Config {
     /// Default empty: `otlpd/` and the version.
     pub user_agent: String,
     /// What waits to be sent.
+    #[cfg(feature = "pipeline")]
     pub sending_queue: queue::Config,
     /// How failures are tried again.
     pub retry_on_failure: retry::Config,
@@ -83,6 +89,7 @@ impl Default for Config {
             timeout: Duration::from_secs(30),
             compression: Coding::Gzip,
             compression_level: 0,
+            #[cfg(feature = "tls")]
             tls: tls::Config::default(),
             headers: Headers::default(),
             proxy_url: String::new(),
@@ -90,6 +97,7 @@ impl Default for Config {
             idle_conn_timeout: Duration::from_secs(90),
             disable_keep_alives: false,
             user_agent: String::new(),
+            #[cfg(feature = "pipeline")]
             sending_queue: queue::Config::default(),
             retry_on_failure: retry::Config::default(),
         }
@@ -127,12 +135,15 @@ impl Config {
             ));
         }
         self.headers.check()?;
+        #[cfg(feature = "tls")]
         self.tls.check().map_err(|error| error.within("tls"))?;
-        self.retry_on_failure.check().map_err(|error| error.within("retry_on_failure"))?;
-        self.sending_queue.check().map_err(|error| error.within("sending_queue"))
+        #[cfg(feature = "pipeline")]
+        self.sending_queue.check().map_err(|error| error.within("sending_queue"))?;
+        self.retry_on_failure.check().map_err(|error| error.within("retry_on_failure"))
     }
 
     /// The key of something that is asked for and not built yet.
+    #[cfg(feature = "pipeline")]
     pub fn unbuilt(&self) -> Option<&'static str> {
         self.sending_queue.unbuilt()
     }

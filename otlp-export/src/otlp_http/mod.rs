@@ -43,25 +43,32 @@
 
 mod answer;
 mod config;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "pipeline"))]
 mod lane;
 mod plain;
 mod proxy;
 mod read;
-#[cfg(test)]
+#[cfg(all(test, feature = "tls"))]
 mod secured;
+#[cfg(feature = "tls")]
 mod tls;
 mod transport;
 mod url;
 
 use std::fmt;
+#[cfg(all(target_os = "linux", feature = "pipeline"))]
 use std::io::Write as _;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+#[cfg(feature = "tls")]
+use std::sync::OnceLock;
 use std::time::Duration;
 
+#[cfg(all(target_os = "linux", feature = "pipeline"))]
 use bytes::Bytes;
 use otlp_core::codec::{Coding, encode};
-use otlp_core::component::{Exporter, Guest, Health, HealthState, Landed};
+use otlp_core::component::{Exporter, Health, HealthState};
+#[cfg(all(target_os = "linux", feature = "pipeline"))]
+use otlp_core::component::{Guest, Landed};
 use otlp_core::json;
 use otlp_core::telemetry::names;
 use otlp_core::telemetry::registry::{Counter, Registry};
@@ -71,15 +78,22 @@ use smallvec::SmallVec;
 use crate::ConfigError;
 pub use crate::headers::Headers;
 use crate::open::Open;
+#[cfg(feature = "tls")]
 use crate::tls as client_tls;
 use answer::{Answer, Sent};
+#[cfg(feature = "grpc")]
 pub(crate) use answer::{DELAY_MAX, one_line};
 pub use config::{Config, Encoding};
 use plain::Plain;
 pub(crate) use proxy::Proxies;
+#[cfg(feature = "tls")]
 use tls::Tls;
 use transport::{Broken, Keeping, Request, Transport};
-pub(crate) use url::{Url, base64, percent_decode};
+pub(crate) use url::Url;
+#[cfg(feature = "grpc")]
+pub(crate) use url::base64;
+#[cfg(any(feature = "grpc", feature = "client"))]
+pub(crate) use url::percent_decode;
 
 /// What receivers take at most by default (OTLP/HTTP Request).
 const REQUEST_BYTES_MAX: ByteSize = ByteSize::mib(64);
@@ -104,22 +118,26 @@ pub struct OtlpHttp {
     level: i32,
     timeout: Option<Duration>,
     proxies: Proxies,
+    #[cfg_attr(not(any(feature = "tls", feature = "client")), allow(dead_code))]
     keeping: Keeping,
     straight: Plain,
     proxied: Option<Plain>,
+    #[cfg(feature = "tls")]
     client: Arc<client_tls::Client>,
+    #[cfg(feature = "tls")]
     tls: OnceLock<Result<Tls, String>>,
+    #[cfg(feature = "tls")]
     tls_proxied: OnceLock<Result<Tls, String>>,
     clock: Clock,
     bytes: Counter,
     open: Arc<Open>,
     /// Where requests need not be waited for.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "pipeline"))]
     ahead: Option<Ahead>,
 }
 
 /// What it takes to send without waiting.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "pipeline"))]
 struct Ahead {
     lane: lane::Lane,
     /// The head of every request, up to the length of its body.
@@ -128,7 +146,7 @@ struct Ahead {
 }
 
 /// What it takes to understand an answer.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "pipeline"))]
 struct Heard {
     url: Url,
     text: String,
@@ -151,11 +169,15 @@ impl OtlpHttp {
         registry: &Registry,
     ) -> Result<OtlpHttp, ConfigError> {
         config.check()?;
+        #[cfg(feature = "pipeline")]
         if let Some(key) = config.unbuilt() {
             return Err(ConfigError::new(key, "not built yet"));
         }
         let parse = |text: &str| Url::endpoint(text).map_err(|error| ConfigError::new("endpoint", error.to_string()));
         let url = parse(&config.url(signal)?)?;
+        if url.https && !cfg!(feature = "tls") {
+            return Err(ConfigError::new("endpoint", format!("{url} needs TLS, which is not built in")));
+        }
         let proxies = Proxies::new(&config.proxy_url, |name| std::env::var(name).ok())?;
         let labels = || vec![("exporter", id.to_owned()), ("data_type", signal.to_string())];
         let idle_max = match (config.disable_keep_alives, config.max_idle_conns_per_host) {
@@ -180,30 +202,33 @@ impl OtlpHttp {
             coding: config.compression,
             level: config.compression_level,
             timeout: Some(config.timeout).filter(|timeout| !timeout.is_zero()),
+            #[cfg(feature = "tls")]
             client: Arc::new(client_tls::Client::new(&config.tls, &[], id)?),
             straight: Plain::new(keeping.clone(), None),
             proxied: plain_proxy.map(|proxy| Plain::new(keeping.clone(), Some(proxy))),
+            #[cfg(feature = "tls")]
             tls: OnceLock::new(),
+            #[cfg(feature = "tls")]
             tls_proxied: OnceLock::new(),
             proxies,
             keeping,
             clock,
             bytes: registry.counter(names::EXPORTER_BYTES, None, labels()),
             open: Arc::default(),
-            #[cfg(target_os = "linux")]
+            #[cfg(all(target_os = "linux", feature = "pipeline"))]
             ahead: None,
         }
         .with_ahead())
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(all(target_os = "linux", feature = "pipeline")))]
     fn with_ahead(self) -> OtlpHttp {
         self
     }
 
     /// The way without waiting, where there can be one: not through TLS or a proxy, nor where each body has to be written
     /// anew.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "pipeline"))]
     fn with_ahead(mut self) -> OtlpHttp {
         let reused = self.coding == Coding::Identity || reusable(self.coding);
         let straight = !self.url.https && self.proxies.for_url(&self.url).is_none() && self.keeping.idle_max > 0;
@@ -227,7 +252,7 @@ impl OtlpHttp {
     }
 
     /// The body as it is to leave, where that takes no work.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "pipeline"))]
     fn ready_body(&self, group: &Group) -> Option<SmallVec<[Bytes; 2]>> {
         let bodies = || group.parts().iter().map(|batch| batch.body().clone());
         if self.coding == Coding::Identity {
@@ -237,6 +262,14 @@ impl OtlpHttp {
         let [batch] = group.parts() else { return None };
         let encoded = batch.encoded().filter(|encoded| encoded.coding == self.coding)?;
         Some([Bytes::new(), encoded.body.clone()].into_iter().collect())
+    }
+
+    /// Resolves the name that the first connection goes to, where that is not known, for as long as the system takes.
+    #[cfg(feature = "client")]
+    pub(crate) fn resolve_ahead(&self) {
+        let to = self.proxies.for_url(&self.url).unwrap_or(&self.url);
+        // What fails fails again when it connects, and is told then.
+        let _ = self.keeping.names.resolve(&to.host, to.port);
     }
 
     /// The way to a URL.
@@ -249,11 +282,19 @@ impl OtlpHttp {
                 (Some(_), None) => {}
             }
         }
+        #[cfg(feature = "tls")]
         let slot = if proxy.is_some() { &self.tls_proxied } else { &self.tls };
-        match slot.get_or_init(|| Tls::new(&self.client, &self.keeping, proxy)) {
+        #[cfg(feature = "tls")]
+        return match slot.get_or_init(|| Tls::new(&self.client, &self.keeping, proxy)) {
             Ok(tls) => Ok(tls),
             Err(message) => Err(Failure::refused(Reason::CONNECTION, message.as_str())),
-        }
+        };
+        #[cfg(not(feature = "tls"))]
+        Err(Failure::rejected(
+            Code::Unimplemented,
+            Reason::UNSUPPORTED,
+            format!("{url} needs TLS, which is not built in"),
+        ))
     }
 
     /// Sends a body to where it belongs in the end, redirects followed.
@@ -284,7 +325,7 @@ impl OtlpHttp {
         Failure::rejected(Code::Unknown, Reason::BAD_ANSWER, message).into()
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "pipeline"))]
     fn try_begin(&self, group: Group, deadline: Deadline, landed: Landed) -> Result<(), Box<(Group, Landed)>> {
         let Some(Ahead { lane, head, heard }) = &self.ahead else { return Err(Box::new((group, landed))) };
         let fits = group.items().get() > 0 && group.size() <= REQUEST_BYTES_MAX;
@@ -335,7 +376,7 @@ impl OtlpHttp {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "pipeline"))]
 impl Heard {
     /// What an answer means; `None` where the request is to be sent again at once, by somebody who can wait.
     fn outcome(&self, result: Result<Answer, Broken>) -> Option<Outcome> {
@@ -429,29 +470,30 @@ impl Exporter for OtlpHttp {
         }
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "pipeline"))]
     fn begins(&self) -> bool {
         self.ahead.is_some()
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "pipeline"))]
     fn begin(&self, group: Group, deadline: Deadline, landed: Landed) -> Result<(), Box<(Group, Landed)>> {
         self.try_begin(group, deadline, landed)
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", feature = "pipeline"))]
     fn guest(&self) -> Option<Arc<dyn Guest>> {
         self.ahead.as_ref().map(|ahead| ahead.lane.guest())
     }
 
     fn shutdown(&self, deadline: Deadline) {
         self.open.close(&self.clock, deadline);
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", feature = "pipeline"))]
         if let Some(ahead) = &self.ahead {
             ahead.lane.close();
         }
         self.straight.close();
         self.proxied.iter().for_each(Transport::close);
+        #[cfg(feature = "tls")]
         [&self.tls, &self.tls_proxied].into_iter().filter_map(|tls| tls.get()?.as_ref().ok()).for_each(Tls::close);
     }
 
@@ -459,7 +501,10 @@ impl Exporter for OtlpHttp {
         if self.open.is_closed() {
             return Health { state: HealthState::Stopped, message: String::new() };
         }
-        self.client.trouble().map_or_else(Health::ok, Health::unhealthy)
+        #[cfg(feature = "tls")]
+        return self.client.trouble().map_or_else(Health::ok, Health::unhealthy);
+        #[cfg(not(feature = "tls"))]
+        Health::ok()
     }
 }
 

@@ -14,8 +14,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use crate::lock::Mutex;
 use otlp_core::{Deadline, Reason};
-use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
 
 use super::answer::Answer;
@@ -145,6 +145,7 @@ impl Plain {
     }
 
     /// An idle connection, straight to that server, to be used by somebody else from here on.
+    #[cfg(all(target_os = "linux", feature = "pipeline"))]
     pub(crate) fn give_away(&self, url: &Url) -> Option<Arc<TcpStream>> {
         self.reuse(url).map(|connection| connection.stream)
     }

@@ -45,6 +45,7 @@ impl Proxies {
         })
     }
 
+    #[cfg(feature = "grpc")]
     /// For gRPC, by the environment: `grpc_proxy`, which gRPC's own libraries look at first, else as for https.
     pub(crate) fn of_grpc(variable: impl Fn(&str) -> Option<String>) -> Result<Proxies, ConfigError> {
         let own = variable("grpc_proxy").filter(|proxy| !proxy.is_empty());

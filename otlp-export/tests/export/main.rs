@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod begun;
+#[cfg(feature = "client")]
+mod client;
 mod debug;
 mod destinations;
 mod http;

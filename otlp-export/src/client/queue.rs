@@ -1,0 +1,236 @@
+//! What waits to be sent: items gathered into requests, requests in order. No clock, no lock, no thread.
+//!
+//! Invariants:
+//! - A request has at most `batch_items_max` items (one message of more data points than that leaves alone), and its
+//!   items lie within [`REQUEST_BYTES_MAX`] unless a single one is larger.
+//! - Requests leave in the order in which they were sealed, whatever their signal.
+//! - What was taken out keeps its room until it is released.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use otlp_core::Signal;
+
+use super::envelope::{Encoded, Items};
+
+/// A request is sealed before its items are larger than this: what gRPC servers take at least is 4 MiB.
+const REQUEST_BYTES_MAX: usize = 3 << 20;
+
+/// What a request is expected to take, before one was seen.
+const REQUEST_BYTES_EXPECTED: usize = 4 << 10;
+
+/// The limits of one signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) queue_items_max: u64,
+    pub(crate) batch_items_max: u64,
+    pub(crate) delay: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Queue {
+    limits: [Limits; 3],
+    bytes_max: u64,
+    resource: Encoded,
+    open: [Option<Open>; 3],
+    sealed: VecDeque<Parcel>,
+    held_items: [u64; 3],
+    held_bytes: u64,
+    next_number: u64,
+}
+
+/// A request that still takes items.
+#[derive(Debug)]
+struct Open {
+    items: Items,
+    since: Instant,
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub(crate) struct Parcel {
+    /// They go up in the order of sealing.
+    pub(crate) number: u64,
+    pub(crate) signal: Signal,
+    pub(crate) items: u64,
+    bytes: u64,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Items(Items, Encoded),
+    Request(Bytes),
+}
+
+/// Whether something was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Push {
+    /// It was. `due`: the worker has something to do that it may not know of, a request to send or a time to keep.
+    Taken {
+        due: bool,
+    },
+    Full,
+}
+
+impl Queue {
+    pub(crate) fn new(limits: [Limits; 3], bytes_max: u64, resource: Encoded) -> Queue {
+        Queue {
+            limits,
+            bytes_max,
+            resource,
+            open: Default::default(),
+            sealed: VecDeque::new(),
+            held_items: [0; 3],
+            held_bytes: 0,
+            next_number: 0,
+        }
+    }
+
+    /// Items of a signal that have room here.
+    pub(crate) fn held_items(&self, signal: Signal) -> u64 {
+        self.held_items[signal.index()]
+    }
+
+    fn has_room(&self, signal: Signal, items: u64, bytes: usize) -> bool {
+        let index = signal.index();
+        // What is larger than the whole queue may pass when nothing else is there.
+        let free = self.held_items[index] == 0 || self.held_items[index] + items <= self.limits[index].queue_items_max;
+        free && (self.held_bytes == 0 || self.held_bytes + bytes as u64 <= self.bytes_max)
+    }
+
+    fn hold(&mut self, signal: Signal, items: u64, bytes: u64) {
+        self.held_items[signal.index()] += items;
+        self.held_bytes += bytes;
+    }
+
+    /// Takes an encoded item that is of `count` items: data points of one metric may be several.
+    #[inline]
+    pub(crate) fn push_item(&mut self, signal: Signal, scope: &Encoded, item: &[u8], count: u64, now: Instant) -> Push {
+        if !self.has_room(signal, count, item.len()) {
+            return Push::Full;
+        }
+        self.hold(signal, count, item.len() as u64);
+        let index = signal.index();
+        let limit = self.limits[index].batch_items_max;
+        let mut due = false;
+        let overflows =
+            |open: &Open| open.items.count() + count > limit || open.items.bytes() + item.len() > REQUEST_BYTES_MAX;
+        if self.open[index].as_ref().is_some_and(overflows) {
+            self.seal(signal);
+            due = true;
+        }
+        let open = self.open[index].get_or_insert_with(|| {
+            due = true;
+            Open { items: Items::with_capacity(REQUEST_BYTES_EXPECTED), since: now }
+        });
+        open.items.push(scope, item, count);
+        if open.items.count() >= limit {
+            self.seal(signal);
+            due = true;
+        }
+        Push::Taken { due }
+    }
+
+    /// Takes a whole request.
+    pub(crate) fn push_request(&mut self, signal: Signal, items: u64, body: Bytes) -> Push {
+        if !self.has_room(signal, items, body.len()) {
+            return Push::Full;
+        }
+        let bytes = body.len() as u64;
+        self.hold(signal, items, bytes);
+        self.push_sealed(signal, items, bytes, Content::Request(body));
+        Push::Taken { due: true }
+    }
+
+    fn push_sealed(&mut self, signal: Signal, items: u64, bytes: u64, content: Content) {
+        self.sealed.push_back(Parcel { number: self.next_number, signal, items, bytes, content });
+        self.next_number += 1;
+    }
+
+    fn seal(&mut self, signal: Signal) {
+        if let Some(Open { items, .. }) = self.open[signal.index()].take() {
+            // As it was held: without the tags and lengths that were put around each item.
+            let (count, bytes) = (items.count(), items.held_bytes());
+            let resource = self.resource.clone();
+            self.push_sealed(signal, count, bytes, Content::Items(items, resource));
+        }
+    }
+
+    /// Makes everything ready to be sent; what is sealed after it has this number, or a higher one.
+    pub(crate) fn seal_all(&mut self) -> u64 {
+        Signal::ALL.into_iter().for_each(|signal| self.seal(signal));
+        self.next_number
+    }
+
+    /// The next request, if one is ready or has waited for long enough.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<Parcel> {
+        for signal in Signal::ALL {
+            if self.due_of(signal).is_some_and(|due| due <= now) {
+                self.seal(signal);
+            }
+        }
+        self.sealed.pop_front()
+    }
+
+    /// When [`Queue::next`] will have something, if nothing else comes.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        Signal::ALL.into_iter().filter_map(|signal| self.due_of(signal)).min()
+    }
+
+    fn due_of(&self, signal: Signal) -> Option<Instant> {
+        let open = self.open[signal.index()].as_ref()?;
+        open.since.checked_add(self.limits[signal.index()].delay)
+    }
+
+    /// Whether a request with a number below this is still here.
+    pub(crate) fn has_before(&self, number: u64) -> bool {
+        self.sealed.front().is_some_and(|parcel| parcel.number < number)
+    }
+
+    /// The oldest request of that signal, to be dropped.
+    pub(crate) fn take_oldest(&mut self, signal: Signal) -> Option<Parcel> {
+        if !self.sealed.iter().any(|parcel| parcel.signal == signal) {
+            self.seal(signal);
+        }
+        let at = self.sealed.iter().position(|parcel| parcel.signal == signal)?;
+        self.sealed.remove(at)
+    }
+
+    /// Gives back the room of a request that was taken out.
+    pub(crate) fn release(&mut self, parcel: &Room) {
+        self.held_items[parcel.signal.index()] -= parcel.items;
+        self.held_bytes -= parcel.bytes;
+    }
+
+    /// Replaces what is said of who sends, for what is sealed from now on.
+    #[allow(dead_code, reason = "for bridges whose resource comes late")]
+    pub(crate) fn set_resource(&mut self, resource: Encoded) {
+        self.seal_all();
+        self.resource = resource;
+    }
+}
+
+/// The room that a request takes while it is on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) number: u64,
+    pub(crate) signal: Signal,
+    pub(crate) items: u64,
+    bytes: u64,
+}
+
+impl Parcel {
+    pub(crate) fn room(&self) -> Room {
+        Room { number: self.number, signal: self.signal, items: self.items, bytes: self.bytes }
+    }
+
+    /// The whole request.
+    pub(crate) fn into_body(self) -> Bytes {
+        match self.content {
+            Content::Items(items, resource) => items.into_request(&resource).into(),
+            Content::Request(body) => body,
+        }
+    }
+}
