@@ -297,6 +297,8 @@ impl Outbox {
         let shared = &*self.0;
         let mut state = shared.state.lock();
         let number = state.queue.seal_all();
+        // Those who flush at the same time hear of the same.
+        let earlier = state.reported;
         if state.is_before(number) {
             self.tell_worker(state);
             state = shared.state.lock();
@@ -308,7 +310,7 @@ impl Outbox {
             }
         }
         let stats = state.snapshot();
-        let report = stats.report_since(&state.reported);
+        let report = stats.report_since(&earlier);
         state.reported = stats;
         report.into_result()
     }
