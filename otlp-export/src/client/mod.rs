@@ -270,7 +270,7 @@ impl OtlpClient {
     ///
     /// Where anything was lost since the last flush.
     pub fn flush(&self, within: Duration) -> Result<Report, Lost> {
-        self.0.outbox.get().flush(Deadline::after(Instant::now(), within))
+        self.0.outbox.get_surely().flush(Deadline::after(Instant::now(), within))
     }
 
     /// Takes nothing more, sends what is held, and waits for that, for `within` at most; what is left then is dropped and
@@ -280,12 +280,12 @@ impl OtlpClient {
     ///
     /// Where anything was lost, ever.
     pub fn shutdown(&self, within: Duration) -> Result<Report, Lost> {
-        self.0.outbox.get().shutdown(Deadline::after(Instant::now(), within))
+        self.0.outbox.get_surely().shutdown(Deadline::after(Instant::now(), within))
     }
 
     /// What became of everything recorded, as it is now.
     pub fn stats(&self) -> Stats {
-        self.0.outbox.get().stats()
+        self.0.outbox.get_surely().stats()
     }
 }
 

@@ -178,7 +178,7 @@ impl Outbox {
             items.push(scope, item, count);
             return self.send_items(signal, items);
         }
-        self.queue(signal, count, |queue, now| queue.push_item(signal, scope, item, count, now))
+        self.queue(signal, count, |queue| queue.push_item(signal, scope, item, count, Instant::now))
     }
 
     /// Sends items together in the caller's thread. In direct mode only.
@@ -195,7 +195,7 @@ impl Outbox {
     pub(crate) fn send_request(&self, signal: Signal, count: u64, body: Bytes) -> Sent {
         match self.0.plan.mode {
             Mode::Direct => self.send_now(signal, count, body),
-            Mode::Queued => self.queue(signal, count, |queue, _| queue.push_request(signal, count, body.clone())),
+            Mode::Queued => self.queue(signal, count, |queue| queue.push_request(signal, count, body.clone())),
         }
     }
 
@@ -223,16 +223,15 @@ impl Outbox {
     }
 
     #[inline]
-    fn queue(&self, signal: Signal, count: u64, mut push: impl FnMut(&mut Queue, Instant) -> Push) -> Sent {
+    fn queue(&self, signal: Signal, count: u64, mut push: impl FnMut(&mut Queue) -> Push) -> Sent {
         let shared = &*self.0;
-        let mut now = Instant::now();
         let mut state = shared.state.lock();
         let mut patience = None;
         loop {
             if state.phase != Phase::Running {
                 return state.refuse(count, Reason::SHUTDOWN, "the client has been shut down");
             }
-            match push(&mut state.queue, now) {
+            match push(&mut state.queue) {
                 Push::Taken { due } => {
                     state.stats.signals[signal.index()].recorded += ItemCount(count);
                     if due {
@@ -255,12 +254,12 @@ impl Outbox {
                 },
                 WhenFull::DropNewest => return state.drop_new(signal, count),
                 WhenFull::Block => {
+                    let now = Instant::now();
                     let until = *patience.get_or_insert(now + shared.plan.block_timeout);
                     if now >= until {
                         return state.drop_new(signal, count);
                     }
                     state = wait(&shared.settled, state, Some(until - now));
-                    now = Instant::now();
                 }
             }
         }

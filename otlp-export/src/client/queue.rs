@@ -105,9 +105,17 @@ impl Queue {
         self.held_bytes += bytes;
     }
 
-    /// Takes an encoded item that is of `count` items: data points of one metric may be several.
+    /// Takes an encoded item that is of `count` items: data points of one metric may be several. The clock is read only
+    /// where a request is begun.
     #[inline]
-    pub(crate) fn push_item(&mut self, signal: Signal, scope: &Encoded, item: &[u8], count: u64, now: Instant) -> Push {
+    pub(crate) fn push_item(
+        &mut self,
+        signal: Signal,
+        scope: &Encoded,
+        item: &[u8],
+        count: u64,
+        now: impl FnOnce() -> Instant,
+    ) -> Push {
         if !self.has_room(signal, count, item.len()) {
             return Push::Full;
         }
@@ -123,7 +131,7 @@ impl Queue {
         }
         let open = self.open[index].get_or_insert_with(|| {
             due = true;
-            Open { items: Items::with_capacity(REQUEST_BYTES_EXPECTED), since: now }
+            Open { items: Items::with_capacity(REQUEST_BYTES_EXPECTED), since: now() }
         });
         open.items.push(scope, item, count);
         if open.items.count() >= limit {

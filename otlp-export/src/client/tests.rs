@@ -95,6 +95,36 @@ fn a_span_reads_back_as_it_was_described() {
 }
 
 #[test]
+fn attributes_of_every_length_read_back() {
+    for length in (0..140).chain([16_382, 16_383, 16_384]) {
+        let text = "x".repeat(length);
+        let span = TelemetryData::trace(&text)
+            .with_attribute(&text, "v")
+            .with_attribute("k", &text)
+            .with_attribute(&text, &text)
+            .with_numeric_attribute(&text, length as i64)
+            .with_numeric_attribute(&text, -(length as f64))
+            .with_attribute(&text, true);
+        let body = ExportTraceServiceRequest::decode(&request(span)[..]).unwrap();
+        let span = &body.resource_spans[0].scope_spans[0].spans[0];
+        let found: Vec<_> = span
+            .attributes
+            .iter()
+            .map(|pair| (pair.key.as_str(), pair.value.clone().unwrap().value.unwrap()))
+            .collect();
+        let expected = [
+            (text.as_str(), Any::StringValue("v".into())),
+            ("k", Any::StringValue(text.clone())),
+            (&text, Any::StringValue(text.clone())),
+            (&text, Any::IntValue(length as i64)),
+            (&text, Any::DoubleValue(-(length as f64))),
+            (&text, Any::BoolValue(true)),
+        ];
+        assert_eq!(found, expected, "{length}");
+    }
+}
+
+#[test]
 fn a_log_record_reads_back_as_it_was_described() {
     let span = SpanContext { trace_id: TraceId([7; 16]), span_id: SpanId([8; 8]) };
     let log = TelemetryData::log("paid")
@@ -162,8 +192,9 @@ fn items_of_several_scopes_stand_in_their_own() {
 #[test]
 fn ids_do_not_meet() {
     let mut seen = std::collections::HashSet::new();
-    let threads: Vec<_> =
-        (0..4).map(|_| std::thread::spawn(|| Vec::from_iter((0..10_000).map(|_| SpanId::random(1))))).collect();
+    let threads: Vec<_> = (0..4)
+        .map(|_| std::thread::spawn(|| Vec::from_iter((0..10_000).map(|_| SpanContext::random().span_id))))
+        .collect();
     for id in threads.into_iter().flat_map(|thread| thread.join().unwrap()) {
         assert!(seen.insert(id));
     }
@@ -215,7 +246,7 @@ proptest! {
             let has_room = |naive: &Naive, count| naive.held[index] == 0 || naive.held[index] + count <= queue_max;
             match action {
                 0 | 1 => {
-                    let taken = queue.push_item(signal, &scope, b"x", 1, now) != Push::Full;
+                    let taken = queue.push_item(signal, &scope, b"x", 1, || now) != Push::Full;
                     prop_assert_eq!(taken, has_room(&naive, 1));
                     if taken {
                         naive.held[index] += 1;
@@ -263,7 +294,7 @@ proptest! {
 fn bytes_are_bounded_but_one_large_item_passes() {
     let mut queue = Queue::new(limits(100, 10), 10, Encoded::default());
     let (scope, now) = (Encoded::default(), Instant::now());
-    let push = |queue: &mut Queue, bytes: &[u8]| queue.push_item(Signal::Logs, &scope, bytes, 1, now);
+    let push = |queue: &mut Queue, bytes: &[u8]| queue.push_item(Signal::Logs, &scope, bytes, 1, || now);
     assert_ne!(push(&mut queue, &[0; 20]), Push::Full);
     assert_eq!(push(&mut queue, &[0; 1]), Push::Full);
     queue.seal_all();

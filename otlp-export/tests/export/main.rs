@@ -6,6 +6,8 @@ mod begun;
 mod client;
 mod debug;
 mod destinations;
+#[cfg(feature = "client")]
+mod examples;
 mod http;
 mod server;
 mod support;

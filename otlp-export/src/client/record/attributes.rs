@@ -127,9 +127,34 @@ impl Value<'_> {
     }
 }
 
-/// Appends a `KeyValue` as field `field`.
+/// Appends a `KeyValue` as field `field`, which is below 16.
 #[inline]
 pub(crate) fn put_attribute(out: &mut Vec<u8>, field: u32, key: &str, value: Value<'_>) {
+    // Short ones, nearly all there are, with every length in one byte: a third of the time.
+    let key_len = key.len();
+    if key_len < 48 {
+        let mut short = |head: &[u8], text: &[u8]| {
+            let value_len = head.len() + text.len();
+            out.reserve(6 + key_len + value_len);
+            out.extend_from_slice(&[
+                (field << 3) as u8 | LEN,
+                (4 + key_len + value_len) as u8,
+                1 << 3 | LEN,
+                key_len as u8,
+            ]);
+            out.extend_from_slice(key.as_bytes());
+            out.extend_from_slice(&[2 << 3 | LEN, value_len as u8]);
+            out.extend_from_slice(head);
+            out.extend_from_slice(text);
+        };
+        match value {
+            Value::Text(text) if text.len() < 64 => return short(&[1 << 3 | LEN, text.len() as u8], text.as_bytes()),
+            Value::Int(number @ 0..128) => return short(&[3 << 3, number as u8], &[]),
+            Value::Bool(value) => return short(&[2 << 3, u8::from(value)], &[]),
+            Value::Double(number) => return short(&[4 << 3 | FIXED64], &number.to_bits().to_le_bytes()),
+            _ => {}
+        }
+    }
     let value_len = value.encoded_len();
     put_tag(out, field, LEN);
     put_varint(out, (delimited_len(1, key.len()) + delimited_len(2, value_len)) as u64);

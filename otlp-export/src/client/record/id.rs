@@ -7,6 +7,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
+use crate::client::fork::Mark;
+
 /// The id of a trace: 16 bytes, not all zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TraceId(pub [u8; 16]);
@@ -57,48 +59,50 @@ fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 }
 
 thread_local! {
-    /// The process that seeded it, and the state.
-    static STATE: Cell<(u32, u64)> = const { Cell::new((0, 0)) };
+    static STATE: Cell<Option<State>> = const { Cell::new(None) };
 }
 
-/// A random number that is not 0.
-fn random(process: u32) -> u64 {
-    let (seeded_by, mut state) = STATE.get();
-    if seeded_by != process {
-        // The hasher's keys are the system's, but a child of fork has its parent's: so the ids of process and thread
-        // and the time go in.
+struct State {
+    seeded_by: Mark,
+    counter: u64,
+}
+
+impl State {
+    #[cold]
+    fn seed() -> State {
+        // The hasher's keys are the system's, but a child of fork has its parent's: so the ids of process and thread and
+        // the time go in.
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        state = RandomState::new().hash_one((process, now, std::thread::current().id(), &raw const state as usize));
+        let counter = RandomState::new().hash_one((std::process::id(), now, std::thread::current().id()));
+        State { seeded_by: Mark::new(), counter }
     }
-    loop {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        // SplitMix64: each state gives another number.
-        let mut value = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^= value >> 31;
-        if value != 0 {
-            STATE.set((process, state));
-            return value;
+
+    /// SplitMix64: each state gives another number, of which one is 0 and not used.
+    #[inline]
+    fn next(&mut self) -> u64 {
+        loop {
+            self.counter = self.counter.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut value = (self.counter ^ (self.counter >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            value ^= value >> 31;
+            if value != 0 {
+                return value;
+            }
         }
     }
 }
 
-impl TraceId {
-    /// A new one. `process` is the calling process's id.
+impl SpanContext {
+    /// Ids of a new span in a new trace.
     #[inline]
-    pub(crate) fn random(process: u32) -> TraceId {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&random(process).to_le_bytes());
-        bytes[8..].copy_from_slice(&random(process).to_le_bytes());
-        TraceId(bytes)
-    }
-}
-
-impl SpanId {
-    /// A new one. `process` is the calling process's id.
-    #[inline]
-    pub(crate) fn random(process: u32) -> SpanId {
-        SpanId(random(process).to_le_bytes())
+    pub(crate) fn random() -> SpanContext {
+        let mut state = STATE.take().filter(|state| state.seeded_by.is_ours()).unwrap_or_else(State::seed);
+        let mut trace_id = [0; 16];
+        trace_id[..8].copy_from_slice(&state.next().to_le_bytes());
+        trace_id[8..].copy_from_slice(&state.next().to_le_bytes());
+        let span_id = state.next().to_le_bytes();
+        STATE.set(Some(state));
+        SpanContext { trace_id: TraceId(trace_id), span_id: SpanId(span_id) }
     }
 }
 

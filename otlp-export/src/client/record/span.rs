@@ -5,9 +5,9 @@ use std::time::SystemTime;
 use otlp_core::Signal;
 use otlp_core::wire::writer::{begin, end, put_delimited};
 
-use super::attributes::{put_attribute, put_fixed32, put_fixed64, put_number};
+use super::attributes::{put_attribute, put_fixed64, put_number};
 use super::sealed::Destination;
-use super::{Buffer, Number, Sent, SpanContext, SpanId, TelemetryData, TraceId, Value, send, unix_nanos};
+use super::{Buffer, Number, Sent, SpanContext, SpanId, TelemetryData, Value, send, unix_nanos};
 use crate::client::OtlpClient;
 
 /// A span that is being described: [`OtlpClient::send_trace`] or [`TelemetryData::trace`].
@@ -47,8 +47,7 @@ const FLAGS: u32 = 1;
 impl<D: Destination> Span<D> {
     #[inline]
     pub(in crate::client) fn begin(to: D, name: &str) -> Span<D> {
-        let process = std::process::id();
-        let context = SpanContext { trace_id: TraceId::random(process), span_id: SpanId::random(process) };
+        let context = SpanContext::random();
         let mut bytes = Buffer::new();
         put_delimited(&mut bytes, 5, name.as_bytes());
         let start = unix_nanos(SystemTime::now());
@@ -146,16 +145,26 @@ impl<D: Destination> Span<D> {
     #[inline]
     fn finished(mut self) -> (D, Buffer) {
         let bytes = &mut self.bytes;
-        put_delimited(bytes, 1, &self.context.trace_id.0);
-        put_delimited(bytes, 2, &self.context.span_id.0);
+        let now = self.end.unwrap_or_else(|| unix_nanos(SystemTime::now()));
+        // A clock that was put back must not make it end before it began, where nobody said so.
+        let end_time = if self.end.is_none() { now.max(self.start) } else { now };
+        // What every span has, in one piece: trace_id, span_id, kind, start and end, flags.
+        let mut fixed = [0; 54];
+        fixed[..2].copy_from_slice(&[1 << 3 | 2, 16]);
+        fixed[2..18].copy_from_slice(&self.context.trace_id.0);
+        fixed[18..20].copy_from_slice(&[2 << 3 | 2, 8]);
+        fixed[20..28].copy_from_slice(&self.context.span_id.0);
+        fixed[28..31].copy_from_slice(&[6 << 3, self.kind as u8, 7 << 3 | 1]);
+        fixed[31..39].copy_from_slice(&self.start.to_le_bytes());
+        fixed[39] = 8 << 3 | 1;
+        fixed[40..48].copy_from_slice(&end_time.to_le_bytes());
+        // The varint of 16 << 3 | 5.
+        fixed[48..50].copy_from_slice(&[0x85, 1]);
+        fixed[50..54].copy_from_slice(&FLAGS.to_le_bytes());
+        bytes.extend_from_slice(&fixed);
         if let Some(parent) = self.parent {
             put_delimited(bytes, 4, &parent.0);
         }
-        put_number(bytes, 6, self.kind as u64);
-        put_fixed64(bytes, 7, self.start);
-        let now = self.end.unwrap_or_else(|| unix_nanos(SystemTime::now()));
-        // A clock that was put back must not make it end before it began, where nobody said so.
-        put_fixed64(bytes, 8, if self.end.is_none() { now.max(self.start) } else { now });
         if let Some((code, message)) = &self.status {
             let status = begin(bytes, 15, message.len() + 4);
             if !message.is_empty() {
@@ -164,7 +173,6 @@ impl<D: Destination> Span<D> {
             put_number(bytes, 3, *code);
             end(bytes, status);
         }
-        put_fixed32(bytes, 16, FLAGS);
         (self.to, self.bytes)
     }
 }
