@@ -34,6 +34,18 @@ impl Items {
         Items { bytes: Vec::with_capacity(bytes), count: 0, held: 0, scopes: Vec::with_capacity(1) }
     }
 
+    /// The same buffer without items.
+    pub(crate) fn cleared(mut self) -> Items {
+        self.bytes.clear();
+        self.scopes.clear();
+        Items { count: 0, held: 0, ..self }
+    }
+
+    /// What the buffer takes, used or not.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
@@ -61,7 +73,7 @@ impl Items {
     /// The whole `Export*ServiceRequest`: one `Resource*` message with a `Scope*` for each run of items of one scope.
     ///
     /// The numbers of the fields are the same in all three signals (OTLP, trace.proto, metrics.proto, logs.proto).
-    pub(crate) fn into_request(self, resource: &Encoded) -> Vec<u8> {
+    pub(crate) fn to_request(&self, resource: &Encoded) -> Vec<u8> {
         let ends = self.scopes.iter().skip(1).map(|(_, at)| *at).chain([self.bytes.len()]);
         let parts: Vec<(&[u8], &[u8])> =
             self.scopes.iter().zip(ends).map(|((scope, from), to)| (&*scope.0, &self.bytes[*from..to])).collect();

@@ -110,6 +110,8 @@ pub(crate) struct Outbox(Arc<Shared>);
 struct Shared {
     plan: Plan,
     ways: Ways,
+    /// Of the delays of the three signals.
+    shortest_delay: Duration,
     state: Mutex<State>,
     /// For the thread, and for whoever waits between two attempts.
     wake: Condvar,
@@ -142,8 +144,10 @@ enum Phase {
 enum Worker {
     None,
     Running,
-    /// Waits for something to do.
-    Idle,
+    /// Waits for something to do, and looks by itself then.
+    Idle {
+        until: Option<Instant>,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -167,7 +171,15 @@ impl Outbox {
             calls: [0; 3],
             trouble: Trouble::default(),
         };
-        Outbox(Arc::new(Shared { plan, ways, state: Mutex::new(state), wake: Condvar::new(), settled: Condvar::new() }))
+        let shortest_delay = plan.limits.iter().map(|limits| limits.delay).min().unwrap_or_default();
+        Outbox(Arc::new(Shared {
+            shortest_delay,
+            plan,
+            ways,
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            settled: Condvar::new(),
+        }))
     }
 
     /// Takes one encoded item, which is of `count` items.
@@ -183,7 +195,7 @@ impl Outbox {
 
     /// Sends items together in the caller's thread. In direct mode only.
     pub(crate) fn send_items(&self, signal: Signal, items: Items) -> Sent {
-        self.send_now(signal, items.count(), items.into_request(&self.0.plan.resource).into())
+        self.send_now(signal, items.count(), items.to_request(&self.0.plan.resource).into())
     }
 
     /// Who does the I/O.
@@ -232,14 +244,22 @@ impl Outbox {
                 return state.refuse(count, Reason::SHUTDOWN, "the client has been shut down");
             }
             match push(&mut state.queue) {
-                Push::Taken { due } => {
+                Push::Full => {}
+                push => {
                     state.stats.signals[signal.index()].recorded += ItemCount(count);
-                    if due {
+                    // A thread that will look by itself in time is left alone: waking it costs more than recording.
+                    let asleep = || match state.worker {
+                        Worker::Idle { until } => {
+                            until.is_none_or(|until| state.queue.due().is_some_and(|due| due < until))
+                        }
+                        Worker::None => true,
+                        Worker::Running => false,
+                    };
+                    if push == Push::Ready || (push == Push::Begun && asleep()) {
                         self.tell_worker(state);
                     }
                     return Sent::Queued;
                 }
-                Push::Full => {}
             }
             match shared.plan.when_full {
                 WhenFull::Refuse => return state.refuse(count, Reason::QUEUE_FULL, "the queue is full"),
@@ -269,7 +289,7 @@ impl Outbox {
     #[cold]
     fn tell_worker(&self, mut state: MutexGuard<'_, State>) {
         match state.worker {
-            Worker::Idle => {
+            Worker::Idle { .. } => {
                 drop(state);
                 // Those who wait between attempts and the thread itself are on one condition.
                 self.0.wake.notify_all();
@@ -322,7 +342,7 @@ impl Outbox {
             Phase::Running => {
                 state.phase = Phase::Stopping(deadline);
                 state.queue.seal_all();
-                if state.queue.has_before(u64::MAX) || state.worker == Worker::Idle {
+                if state.queue.has_before(u64::MAX) || matches!(state.worker, Worker::Idle { .. }) {
                     self.tell_worker(state);
                 } else {
                     drop(state);
@@ -437,7 +457,11 @@ impl Shared {
     fn work(&self) {
         while let Some(parcel) = self.take() {
             let room = parcel.room();
-            let outcome = self.carry(room.signal, room.items, parcel.into_body());
+            let (body, spare) = parcel.into_body();
+            if let Some(items) = spare {
+                self.state.lock().queue.recycle(items);
+            }
+            let outcome = self.carry(room.signal, room.items, body);
             let mut state = self.state.lock();
             // Else a shutdown did not wait for it and has counted it.
             if state.in_flight.take().is_some() {
@@ -453,6 +477,7 @@ impl Shared {
     /// Waits for the next request; `None` at the end.
     fn take(&self) -> Option<Parcel> {
         let mut state = self.state.lock();
+        let mut lately = Some(Instant::now());
         loop {
             let now = Instant::now();
             if let Some(parcel) = state.queue.next(now) {
@@ -464,9 +489,11 @@ impl Shared {
                 state.worker = Worker::None;
                 return None;
             }
-            let left = state.queue.due().map(|due| due.saturating_duration_since(now));
-            state.worker = Worker::Idle;
-            state = wait(&self.wake, state, left);
+            // Where there was something to do lately there will be again: one more look, before it sleeps for good, saves
+            // whoever records next from waking it.
+            let until = state.queue.due().or(lately.take().and_then(|at: Instant| at.checked_add(self.shortest_delay)));
+            state.worker = Worker::Idle { until };
+            state = wait(&self.wake, state, until.map(|until| until.saturating_duration_since(now)));
         }
     }
 

@@ -20,6 +20,13 @@ const REQUEST_BYTES_MAX: usize = 3 << 20;
 /// What a request is expected to take, before one was seen.
 const REQUEST_BYTES_EXPECTED: usize = 4 << 10;
 
+/// Buffers that are kept for the next requests: growing one anew for each costs whoever records more than all the rest,
+/// since fresh memory of that size comes from the system page by page.
+const SPARE_MAX: usize = 3;
+
+/// A buffer that is larger is not kept.
+const SPARE_BYTES_MAX: usize = 256 << 10;
+
 /// The limits of one signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -35,6 +42,7 @@ pub(crate) struct Queue {
     resource: Encoded,
     open: [Option<Open>; 3],
     sealed: VecDeque<Parcel>,
+    spare: Vec<Items>,
     held_items: [u64; 3],
     held_bytes: u64,
     next_number: u64,
@@ -67,10 +75,12 @@ enum Content {
 /// Whether something was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Push {
-    /// It was. `due`: the worker has something to do that it may not know of, a request to send or a time to keep.
-    Taken {
-        due: bool,
-    },
+    /// It was, and nothing is due that was not before.
+    Taken,
+    /// It was, and a request was begun: there is a time to keep.
+    Begun,
+    /// It was, and a request is ready.
+    Ready,
     Full,
 }
 
@@ -82,6 +92,7 @@ impl Queue {
             resource,
             open: Default::default(),
             sealed: VecDeque::new(),
+            spare: Vec::new(),
             held_items: [0; 3],
             held_bytes: 0,
             next_number: 0,
@@ -122,23 +133,26 @@ impl Queue {
         self.hold(signal, count, item.len() as u64);
         let index = signal.index();
         let limit = self.limits[index].batch_items_max;
-        let mut due = false;
+        let mut push = Push::Taken;
         let overflows =
             |open: &Open| open.items.count() + count > limit || open.items.bytes() + item.len() > REQUEST_BYTES_MAX;
         if self.open[index].as_ref().is_some_and(overflows) {
             self.seal(signal);
-            due = true;
+            push = Push::Ready;
         }
         let open = self.open[index].get_or_insert_with(|| {
-            due = true;
-            Open { items: Items::with_capacity(REQUEST_BYTES_EXPECTED), since: now() }
+            if push == Push::Taken {
+                push = Push::Begun;
+            }
+            let items = self.spare.pop().unwrap_or_else(|| Items::with_capacity(REQUEST_BYTES_EXPECTED));
+            Open { items, since: now() }
         });
         open.items.push(scope, item, count);
         if open.items.count() >= limit {
             self.seal(signal);
-            due = true;
+            push = Push::Ready;
         }
-        Push::Taken { due }
+        push
     }
 
     /// Takes a whole request.
@@ -149,7 +163,7 @@ impl Queue {
         let bytes = body.len() as u64;
         self.hold(signal, items, bytes);
         self.push_sealed(signal, items, bytes, Content::Request(body));
-        Push::Taken { due: true }
+        Push::Ready
     }
 
     fn push_sealed(&mut self, signal: Signal, items: u64, bytes: u64, content: Content) {
@@ -212,6 +226,13 @@ impl Queue {
         self.held_bytes -= parcel.bytes;
     }
 
+    /// Keeps a buffer for what comes.
+    pub(crate) fn recycle(&mut self, items: Items) {
+        if self.spare.len() < SPARE_MAX && items.capacity() <= SPARE_BYTES_MAX {
+            self.spare.push(items);
+        }
+    }
+
     /// Replaces what is said of who sends, for what is sealed from now on.
     #[allow(dead_code, reason = "for bridges whose resource comes late")]
     pub(crate) fn set_resource(&mut self, resource: Encoded) {
@@ -234,11 +255,11 @@ impl Parcel {
         Room { number: self.number, signal: self.signal, items: self.items, bytes: self.bytes }
     }
 
-    /// The whole request.
-    pub(crate) fn into_body(self) -> Bytes {
+    /// The whole request, and the buffer that it was gathered in.
+    pub(crate) fn into_body(self) -> (Bytes, Option<Items>) {
         match self.content {
-            Content::Items(items, resource) => items.into_request(&resource).into(),
-            Content::Request(body) => body,
+            Content::Items(items, resource) => (items.to_request(&resource).into(), Some(items.cleared())),
+            Content::Request(body) => (body, None),
         }
     }
 }

@@ -31,7 +31,7 @@ fn request(item: impl Into<TelemetryData>) -> Vec<u8> {
     let mut items = Items::default();
     items.push(&Encoded(attributes::scope("lib", "1.2").into()), &item.bytes, 1);
     let resource = Encoded(attributes::resource([("service.name", "shop")].into_iter()).into());
-    let body = items.into_request(&resource);
+    let body = items.to_request(&resource);
     let limits = wire::validate::Limits::default();
     let (batch, findings) = Batch::check(item.signal, body.clone().into(), &limits).unwrap();
     assert_eq!((batch.items().get(), findings.normalized, findings.invalid_ids.get()), (1, false, 0));
@@ -180,7 +180,7 @@ fn items_of_several_scopes_stand_in_their_own() {
             items.push(scope, &TelemetryData::from(TelemetryData::log("x")).bytes, 1);
         }
     }
-    let body = ExportLogsServiceRequest::decode(&items.into_request(&Encoded::default())[..]).unwrap();
+    let body = ExportLogsServiceRequest::decode(&items.to_request(&Encoded::default())[..]).unwrap();
     let found: Vec<_> = body.resource_logs[0]
         .scope_logs
         .iter()

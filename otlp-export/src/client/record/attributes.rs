@@ -130,28 +130,20 @@ impl Value<'_> {
 /// Appends a `KeyValue` as field `field`, which is below 16.
 #[inline]
 pub(crate) fn put_attribute(out: &mut Vec<u8>, field: u32, key: &str, value: Value<'_>) {
-    // Short ones, nearly all there are, with every length in one byte: a third of the time.
-    let key_len = key.len();
-    if key_len < 48 {
-        let mut short = |head: &[u8], text: &[u8]| {
-            let value_len = head.len() + text.len();
-            out.reserve(6 + key_len + value_len);
-            out.extend_from_slice(&[
-                (field << 3) as u8 | LEN,
-                (4 + key_len + value_len) as u8,
-                1 << 3 | LEN,
-                key_len as u8,
-            ]);
-            out.extend_from_slice(key.as_bytes());
-            out.extend_from_slice(&[2 << 3 | LEN, value_len as u8]);
-            out.extend_from_slice(head);
-            out.extend_from_slice(text);
-        };
+    // Short ones, nearly all there are: every length takes one byte, and what is not text is of a size known here.
+    if key.len() < 48 {
         match value {
-            Value::Text(text) if text.len() < 64 => return short(&[1 << 3 | LEN, text.len() as u8], text.as_bytes()),
-            Value::Int(number @ 0..128) => return short(&[3 << 3, number as u8], &[]),
-            Value::Bool(value) => return short(&[2 << 3, u8::from(value)], &[]),
-            Value::Double(number) => return short(&[4 << 3 | FIXED64], &number.to_bits().to_le_bytes()),
+            Value::Text(text) if text.len() < 64 => {
+                put_short(out, field, key, [1 << 3 | LEN, text.len() as u8], text.len());
+                return out.extend_from_slice(text.as_bytes());
+            }
+            Value::Int(number @ 0..128) => return put_short(out, field, key, [3 << 3, number as u8], 0),
+            Value::Bool(value) => return put_short(out, field, key, [2 << 3, u8::from(value)], 0),
+            Value::Double(number) => {
+                let mut bytes = [4 << 3 | FIXED64; 9];
+                bytes[1..].copy_from_slice(&number.to_bits().to_le_bytes());
+                return put_short(out, field, key, bytes, 0);
+            }
             _ => {}
         }
     }
@@ -162,6 +154,17 @@ pub(crate) fn put_attribute(out: &mut Vec<u8>, field: u32, key: &str, value: Val
     out.push(2 << 3 | LEN);
     put_varint(out, value_len as u64);
     value.put(out);
+}
+
+/// Appends a `KeyValue` of a short key and a short value: of that, `head` here, and `rest` bytes that the caller appends.
+#[inline(always)]
+fn put_short<const N: usize>(out: &mut Vec<u8>, field: u32, key: &str, head: [u8; N], rest: usize) {
+    let (key_len, value_len) = (key.len(), N + rest);
+    out.reserve(6 + key_len + value_len);
+    out.extend_from_slice(&[(field << 3) as u8 | LEN, (4 + key_len + value_len) as u8, 1 << 3 | LEN, key_len as u8]);
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(&[2 << 3 | LEN, value_len as u8]);
+    out.extend_from_slice(&head);
 }
 
 /// Appends an `AnyValue` as field `field`.
