@@ -128,7 +128,9 @@ impl Value<'_> {
 }
 
 /// Appends a `KeyValue` as field `field`, which is below 16.
-#[inline]
+///
+/// Inlined into the host's code, where key and type are known as a rule: then little more than a few stores is left of it.
+#[inline(always)]
 pub(crate) fn put_attribute(out: &mut Vec<u8>, field: u32, key: &str, value: Value<'_>) {
     // Short ones, nearly all there are: every length takes one byte, and what is not text is of a size known here.
     if key.len() < 48 {
@@ -147,6 +149,12 @@ pub(crate) fn put_attribute(out: &mut Vec<u8>, field: u32, key: &str, value: Val
             _ => {}
         }
     }
+    put_long(out, field, key, value);
+}
+
+/// The same whatever the lengths.
+#[inline(never)]
+fn put_long(out: &mut Vec<u8>, field: u32, key: &str, value: Value<'_>) {
     let value_len = value.encoded_len();
     put_tag(out, field, LEN);
     put_varint(out, (delimited_len(1, key.len()) + delimited_len(2, value_len)) as u64);

@@ -59,12 +59,14 @@ impl<D: Destination> Log<D> {
     }
 
     /// An attribute.
+    #[inline(always)]
     pub fn with_attribute<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Log<D> {
         put_attribute(&mut self.bytes, 6, key, value.into());
         self
     }
 
     /// An attribute that is a number.
+    #[inline(always)]
     pub fn with_numeric_attribute(mut self, key: &str, value: impl Into<Number>) -> Log<D> {
         put_attribute(&mut self.bytes, 6, key, value.into().into());
         self

@@ -121,12 +121,14 @@ impl<D: Destination> Metric<D> {
     }
 
     /// An attribute.
+    #[inline(always)]
     pub fn with_attribute<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Metric<D> {
         put_attribute(&mut self.point, self.shape.attributes(), key, value.into());
         self
     }
 
     /// An attribute that is a number.
+    #[inline(always)]
     pub fn with_numeric_attribute(mut self, key: &str, value: impl Into<Number>) -> Metric<D> {
         put_attribute(&mut self.point, self.shape.attributes(), key, value.into().into());
         self

@@ -138,5 +138,8 @@ impl DerefMut for Buffer {
 /// As OTLP has it: nanoseconds since 1970, in UTC. What lies before or too far behind is the nearest that can be said.
 #[inline]
 fn unix_nanos(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    let nanos = |since: std::time::Duration| {
+        since.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(since.subsec_nanos()))
+    };
+    time.duration_since(UNIX_EPOCH).map_or(0, nanos)
 }

@@ -73,14 +73,14 @@ impl<D: Destination> Span<D> {
     }
 
     /// An attribute.
-    #[inline]
+    #[inline(always)]
     pub fn with_attribute<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Span<D> {
         put_attribute(&mut self.bytes, 9, key, value.into());
         self
     }
 
     /// An attribute that is a number.
-    #[inline]
+    #[inline(always)]
     pub fn with_numeric_attribute(mut self, key: &str, value: impl Into<Number>) -> Span<D> {
         put_attribute(&mut self.bytes, 9, key, value.into().into());
         self
