@@ -349,7 +349,7 @@ impl Builder {
         let first = ways::make(&self)?;
         let plan = self.plan();
         let remake = {
-            let (builder, plan) = (self.clone(), plan.clone());
+            let (builder, plan) = (self.clone(), Plan { may_log: false, ..plan.clone() });
             move || Outbox::new(plan.clone(), remade(&builder))
         };
         let (name, version) = &self.scope;
@@ -382,6 +382,7 @@ impl Builder {
             timeouts: Signal::ALL.map(|signal| self.connection(signal).timeout.unwrap_or(TIMEOUT)),
             retry,
             on_failure: self.on_failure.clone(),
+            may_log: true,
             resource: Encoded(attributes::resource(pairs).into()),
         }
     }

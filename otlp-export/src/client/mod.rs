@@ -63,7 +63,8 @@
 //! # On failure
 //!
 //! Tried again by [`Builder::retry`]; what is given up is counted by reason. The first failure reaches
-//! [`Builder::on_failure`] and one log line, and nothing else is ever logged.
+//! [`Builder::on_failure`] and one log line, in a child of fork the callback alone, since the logger's lock may be held
+//! there for ever. The client logs nothing else.
 //!
 //! # On shutdown
 //!

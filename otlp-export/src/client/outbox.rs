@@ -101,6 +101,8 @@ pub(crate) struct Plan {
     pub(crate) timeouts: [Duration; 3],
     pub(crate) retry: retry::Config,
     pub(crate) on_failure: Option<OnFailure>,
+    /// Not in a child of fork: another thread of the parent may have held the logger's lock, which nobody releases there.
+    pub(crate) may_log: bool,
     pub(crate) resource: Encoded,
 }
 
@@ -569,7 +571,7 @@ impl Shared {
         let news = !std::mem::replace(&mut state.trouble.failing, true);
         let first = !std::mem::replace(&mut state.trouble.logged, true);
         drop(state);
-        if first {
+        if first && self.plan.may_log {
             log::warn!("{}: telemetry cannot be exported, this is said once: {failure}", self.plan.thread_name);
         }
         if news && let Some(tell) = &self.plan.on_failure {
