@@ -532,7 +532,6 @@ fn what_the_collector_lets_pass_is_warned_about() {
         ),
         ("processors: {batch: {timeout: '${env:UNSET}'}}", "the environment variable UNSET is not set"),
         ("service: {telemetry: {metrics: {level: detailed}}}", "metrics::level: detailed shows what normal shows"),
-        ("extensions: {health_check: {transport: unix}}", "health_check::transport: is not built"),
         (
             "{exporters: {file: {path: x/a}, file/b: {path: ./x//a}, file/unused: {path: x/a}}, \
              service: {pipelines: {traces: {exporters: [file, file/b]}}}}",
