@@ -52,10 +52,7 @@ async fn take<E: Engine>(signal: Signal, State(inlets): State<Arc<Inlets<E>>>, r
     if inlets.is_over_limit() {
         return later("memory is short");
     }
-    let coding = match coding(request.headers()) {
-        Ok(coding) => coding,
-        Err(answer) => return answer,
-    };
+    let Some(coding) = coding(request.headers()) else { return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response() };
     let body = match <Bytes as axum::extract::FromRequest<()>>::from_request(request, &()).await {
         Ok(body) => body,
         Err(rejection) => return rejection.into_response(),
@@ -81,12 +78,9 @@ fn decode<E: Engine>(signal: Signal, coding: Coding, body: Bytes) -> Result<E::D
     Ok(E::came_as(E::decode(signal, Bytes::from(plain))?, coding, body))
 }
 
-fn coding(headers: &HeaderMap) -> Result<Coding, Response> {
+fn coding(headers: &HeaderMap) -> Option<Coding> {
     let name = headers.get(CONTENT_ENCODING).map_or("", |value| value.to_str().unwrap_or("?"));
-    match Coding::from_header(name) {
-        Some(coding @ (Coding::Identity | Coding::Gzip | Coding::Zstd)) => Ok(coding),
-        _ => Err(StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response()),
-    }
+    Coding::from_header(name).filter(|coding| matches!(coding, Coding::Identity | Coding::Gzip | Coding::Zstd))
 }
 
 fn later(why: &'static str) -> Response {
