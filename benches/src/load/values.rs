@@ -73,6 +73,9 @@ fn each(signal: Signal, body: &[u8], mut found: impl FnMut(Item)) -> bool {
                     let scope = scope(inner.scope, &inner.schema_url);
                     for mut span in inner.spans {
                         sort(&mut span.attributes);
+                        span.events.iter_mut().for_each(|event| sort(&mut event.attributes));
+                        span.links.iter_mut().for_each(|link| sort(&mut link.attributes));
+                        span.status.get_or_insert_default();
                         let index = id_index(&span.span_id);
                         found(Item { request: resource.0, index, hash: hash(&(resource.1, scope), &span) });
                     }
@@ -87,6 +90,7 @@ fn each(signal: Signal, body: &[u8], mut found: impl FnMut(Item)) -> bool {
                     let scope = scope(inner.scope, &inner.schema_url);
                     for mut record in inner.log_records {
                         sort(&mut record.attributes);
+                        record.body.get_or_insert_default();
                         let index = id_index(&record.span_id);
                         found(Item { request: resource.0, index, hash: hash(&(resource.1, scope), &record) });
                     }
@@ -130,7 +134,13 @@ fn points(mut metric: Metric, mut found: impl FnMut(Option<u64>, u64)) {
         Some(Data::Gauge(mut data)) => each!(data, Gauge),
         Some(Data::Sum(mut data)) => each!(data, Sum),
         Some(Data::Histogram(mut data)) => each!(data, Histogram),
-        Some(Data::ExponentialHistogram(mut data)) => each!(data, ExponentialHistogram),
+        Some(Data::ExponentialHistogram(mut data)) => {
+            for point in &mut data.data_points {
+                point.positive.get_or_insert_default();
+                point.negative.get_or_insert_default();
+            }
+            each!(data, ExponentialHistogram);
+        }
         Some(Data::Summary(mut data)) => each!(data, Summary),
         None => {}
     }
@@ -158,8 +168,13 @@ fn scope(scope: Option<InstrumentationScope>, schema_url: &str) -> u64 {
     hash(&schema_url, &scope)
 }
 
+/// By key; and a value that is absent is an empty one. The Collector, whose types have no absent status, body or value, writes
+/// the empty one: to OTLP it is the same.
 fn sort(attributes: &mut [KeyValue]) {
     attributes.sort_by(|one, other| one.key.cmp(&other.key));
+    attributes.iter_mut().for_each(|pair| {
+        pair.value.get_or_insert_default();
+    });
 }
 
 /// Typed messages encode canonically: equal bytes are equal values.
