@@ -36,7 +36,8 @@ pub struct Batch {
     ticket: Ticket,
 }
 
-/// The body as it came over the wire, kept so that it can leave that way without a compressor running.
+/// The body as it came over the wire, kept so that it can leave that way without a compressor running. It means what the
+/// batch means; where the request had an odd shape its bytes are others.
 #[derive(Clone, Debug)]
 pub struct Encoded {
     /// How it is compressed.

@@ -151,7 +151,8 @@ pub(crate) fn decode(plan: &Plan, body: Body, context: Arc<Context>, size_max: B
     let (batch, findings) = Batch::check(signal, plain, &Limits::default())
         .map_err(|malformed| Failure::rejected(Code::InvalidArgument, Reason::MALFORMED, malformed.to_string()))?;
     let batch = match encoded {
-        Some(body) if !findings.normalized => batch.with_encoded(Encoded { coding, body }),
+        // An odd shape means the same as it came. Not so scopes of old releases, which a newer peer would not find.
+        Some(body) if !findings.legacy => batch.with_encoded(Encoded { coding, body }),
         _ => batch,
     };
     let held = batch.size() + batch.encoded().map_or(ByteSize::ZERO, |encoded| ByteSize::from(encoded.body.len()));

@@ -74,8 +74,14 @@ fn every_coding_is_undone_and_the_compressed_form_kept_enc_01_03_10_to_19() {
 }
 
 #[test]
-fn a_compressed_form_that_is_not_the_bytes_any_more_is_forgotten() {
+fn the_compressed_form_of_an_odd_shape_is_kept_and_that_of_legacy_scopes_is_not() {
     let server = Server::start();
+    let post_gzip = |body: &[u8]| {
+        let sent = gzip(body);
+        let request = post(Signal::Traces, "Content-Encoding: gzip\r\n", &sent);
+        assert_eq!(server.connect().send(&request).answer().status, 200);
+        (sent, server.batch())
+    };
     let mut resource = Vec::new();
     put_delimited(&mut resource, 1, &[]);
     put_delimited(&mut resource, 1, &[]);
@@ -84,10 +90,19 @@ fn a_compressed_form_that_is_not_the_bytes_any_more_is_forgotten() {
     let mut odd = Vec::new();
     put_delimited(&mut odd, 1, &resource);
     body.extend_from_slice(&odd);
-    let sent = gzip(&body);
-    assert_eq!(server.connect().send(&post(Signal::Traces, "Content-Encoding: gzip\r\n", &sent)).answer().status, 200);
-    let batch = server.batch();
+    let (sent, batch) = post_gzip(&body);
     assert_ne!(batch.body(), &body);
+    assert_eq!(batch.encoded().map(|encoded| encoded.body.to_vec()), Some(sent), "it means the same");
+
+    // The scopes of OTLP 0.15 and before are moved to where they stand today.
+    let mut scopes = Vec::new();
+    put_delimited(&mut scopes, 2, b"");
+    let mut legacy = Vec::new();
+    put_delimited(&mut legacy, 1000, &scopes);
+    let mut body = Vec::new();
+    put_delimited(&mut body, 1, &legacy);
+    let (_, batch) = post_gzip(&body);
+    assert_eq!(batch.items().get(), 1);
     assert!(batch.encoded().is_none());
 }
 
