@@ -57,9 +57,16 @@ pub struct Context {
     pub peer: Option<SocketAddr>,
     /// Request metadata by lower-case name, in order of arrival; empty unless `include_metadata` is set.
     pub metadata: Vec<(String, String)>,
+    /// What authentication established of the sender, by attribute name: `username`. Empty without.
+    pub auth: Vec<(String, String)>,
 }
 
 impl Context {
+    /// What authentication established of the sender under that name.
+    pub fn auth(&self, attribute: &str) -> Option<&str> {
+        self.auth.iter().find(|(name, _)| name == attribute).map(|(_, value)| value.as_str())
+    }
+
     /// All values of a metadata key; its case does not matter.
     pub fn metadata<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.metadata.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value.as_str())

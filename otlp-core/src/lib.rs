@@ -77,6 +77,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod ack;
+pub mod auth;
 pub mod batch;
 pub mod clock;
 pub mod codec;
