@@ -109,7 +109,7 @@ impl Intake {
     /// The context of a connection's batches.
     pub(crate) fn context(&self, peer: Option<SocketAddr>) -> Arc<Context> {
         let receiver = Arc::clone(&self.common.receiver);
-        Arc::new(Context { receiver, transport: self.transport, peer, metadata: Vec::new() })
+        Arc::new(Context { receiver, transport: self.transport, peer, metadata: Vec::new(), auth: Vec::new() })
     }
 
     #[cfg(test)]

@@ -82,6 +82,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod admission;
+pub mod auth;
 mod config;
 mod driver;
 pub mod grpc;
@@ -94,6 +95,7 @@ mod receiver;
 mod request;
 pub mod tls;
 
+pub use auth::Authenticator;
 pub use config::{Config, ConfigError, Transport};
 pub use receiver::{Env, OtlpReceiver};
 

@@ -47,7 +47,9 @@ enum BatchSource {
     Value(Value),
     Metadata(String, Option<Value>),
     ClientAddress(Option<Value>),
-    /// What nothing has yet: `auth.<attribute>`.
+    /// What authentication established: `auth.<attribute>`.
+    Auth(String, Option<Value>),
+    /// None: the default alone.
     Nothing(Option<Value>),
 }
 
@@ -121,7 +123,7 @@ impl Source {
             "" => BatchSource::Nothing(default),
             path => match (path.strip_prefix("metadata."), path.strip_prefix("auth.")) {
                 (Some(key), _) => BatchSource::Metadata(key.into(), default),
-                (None, Some(_)) => BatchSource::Nothing(default),
+                (None, Some(attribute)) => BatchSource::Auth(attribute.into(), default),
                 (None, None) => BatchSource::Metadata(path.into(), default),
             },
         })
@@ -139,6 +141,7 @@ impl BatchSource {
             BatchSource::ClientAddress(default) => {
                 (context.peer.map(|peer| peer.ip().to_canonical().to_string()), default)
             }
+            BatchSource::Auth(attribute, default) => (context.auth(attribute).map(str::to_owned), default),
             BatchSource::Nothing(default) => (None, default),
         };
         match found {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use otlp_core::ByteSize;
 
+use crate::auth::Authenticator;
 use crate::config::{ConfigError, Transport, bounded, bounded_or, check_endpoint, wrong};
 use crate::tls;
 
@@ -16,6 +17,8 @@ pub struct Config {
     pub transport: Transport,
     /// TLS. Default: plain text.
     pub tls: Option<tls::Config>,
+    /// Who decides who may send. Default: everybody may.
+    pub auth: Option<Authenticator>,
     /// Largest message in MiB, as it came and again after decompression. At the limit it is taken, above it answered
     /// RESOURCE_EXHAUSTED. Default 64 (OTLP/gRPC Request); zero means the default. At most 4095.
     pub max_recv_msg_size_mib: u64,
@@ -69,6 +72,7 @@ impl Default for Config {
             endpoint: "localhost:4317".into(),
             transport: Transport::Tcp,
             tls: None,
+            auth: None,
             max_recv_msg_size_mib: Config::MESSAGE_SIZE_MIB,
             max_concurrent_streams: Config::STREAMS,
             keepalive: Keepalive::default(),

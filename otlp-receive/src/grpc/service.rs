@@ -13,6 +13,7 @@ use super::config::Config;
 use super::protocol::timeout;
 use crate::Env;
 use crate::admission::draining;
+use crate::auth::Identity;
 use crate::intake::{Common, Intake, Plan};
 use crate::request::Encoding;
 
@@ -59,6 +60,13 @@ impl Service {
         let Some(signal) = signal.filter(|&signal| self.intake.serves(signal)) else {
             return Err(Answer::rejection(Code::Unimplemented, Reason::UNSUPPORTED, "no such method is served"));
         };
+        let identity = match &self.config.auth {
+            None => Identity::new(),
+            Some(auth) => {
+                let values = fields.get_all(auth.field()).into_iter().map(|value| value.as_bytes());
+                auth.check(values).map_err(|denied| Answer::failure(denied.failure().0))?
+            }
+        };
         let Some(coding) = coding(fields) else {
             let message = format!("the message's encoding is none of {ACCEPT_ENCODING}");
             return Err(Answer::rejection(Code::Unimplemented, Reason::UNSUPPORTED, message));
@@ -76,10 +84,9 @@ impl Service {
         if self.intake.is_draining() {
             return Err(Answer::failure(draining()));
         }
-        let context = self.config.include_metadata.then(|| {
-            let metadata = metadata(request);
-            Arc::new(Context { metadata, ..context.clone() })
-        });
+        let metadata = if self.config.include_metadata { metadata(request) } else { Vec::new() };
+        let own = self.config.include_metadata || !identity.is_empty();
+        let context = own.then(|| Arc::new(Context { metadata, auth: identity, ..context.clone() }));
         Ok(Head { plan: Plan { signal, encoding: Encoding::Protobuf, coding, context }, timeout })
     }
 }

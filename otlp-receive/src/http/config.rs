@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use otlp_core::{ByteSize, Signal};
 
+use crate::auth::Authenticator;
 use crate::config::{ConfigError, Transport, bounded_or, check_endpoint, wrong};
 use crate::request::Codings;
 use crate::tls;
@@ -23,6 +24,8 @@ pub struct Config {
     pub logs_url_path: String,
     /// TLS. Default: plain text.
     pub tls: Option<tls::Config>,
+    /// Who decides who may send. Default: everybody may.
+    pub auth: Option<Authenticator>,
     /// Whether pages of other origins may post here. Default: they may not.
     pub cors: Option<Cors>,
     /// Largest body in bytes, as it came and again after decompression. At the limit it is taken, above it answered 413.
@@ -71,6 +74,7 @@ impl Default for Config {
             metrics_url_path: Signal::Metrics.http_path().into(),
             logs_url_path: Signal::Logs.http_path().into(),
             tls: None,
+            auth: None,
             cors: None,
             max_request_body_size: Config::BODY_SIZE,
             include_metadata: false,

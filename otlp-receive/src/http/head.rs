@@ -197,6 +197,15 @@ impl<'a> Head<'a> {
             .map(|field| (field.name.to_ascii_lowercase(), String::from_utf8_lossy(field.value).into_owned()))
             .collect()
     }
+
+    /// The values of the fields of that name, whose case does not matter. Parses the head again.
+    pub(crate) fn values(&self, name: &str) -> Vec<&'a [u8]> {
+        let mut slots = [httparse::EMPTY_HEADER; FIELDS_MAX];
+        let mut request = httparse::Request::new(&mut slots);
+        let _ = request.parse(self.raw);
+        let named = request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+        named.map(|field| field.value).collect()
+    }
 }
 
 /// `1*DIGIT` and nothing else: no sign, no list, no overflow.

@@ -12,6 +12,7 @@ use super::config::Config;
 use super::head::Head;
 use crate::Env;
 use crate::admission::draining;
+use crate::auth::Identity;
 use crate::intake::{self, Intake, Plan};
 use crate::request::{Codings, Encoding};
 
@@ -58,6 +59,7 @@ impl Service {
         if head.method == "OPTIONS" && head.cors_method.is_some() && self.config.cors.is_some() {
             return Err(self.preflight(head));
         }
+        let identity = self.authenticate(head)?;
         if head.method != "POST" {
             let answer = Answer::error(405, Reason::UNSUPPORTED, "the method is not POST");
             return Err(answer.with("allow", "POST"));
@@ -74,9 +76,23 @@ impl Service {
         if self.intake.is_draining() {
             return Err(Answer::failure(draining()));
         }
-        let context =
-            self.config.include_metadata.then(|| Arc::new(Context { metadata: head.fields(), ..context.clone() }));
+        let metadata = if self.config.include_metadata { head.fields() } else { Vec::new() };
+        let own = self.config.include_metadata || !identity.is_empty();
+        let context = own.then(|| Arc::new(Context { metadata, auth: identity, ..context.clone() }));
         Ok(Plan { signal, encoding, coding, context })
+    }
+
+    /// Who sends, or the answer to somebody who may not.
+    fn authenticate(&self, head: &Head<'_>) -> Result<Identity, Answer> {
+        let Some(auth) = &self.config.auth else { return Ok(Identity::new()) };
+        auth.check(head.values(auth.field()).into_iter()).map_err(|denied| {
+            let (failure, challenge) = denied.failure();
+            let answer = Answer::failure(failure);
+            match challenge {
+                Some(challenge) => answer.with("www-authenticate", &*challenge),
+                None => answer,
+            }
+        })
     }
 
     fn preflight(&self, head: &Head<'_>) -> Answer {

@@ -8,6 +8,7 @@ mod http2;
 #[allow(dead_code, reason = "shared")]
 mod server;
 
+mod auth;
 mod calls;
 mod connections;
 mod errors;
