@@ -72,6 +72,7 @@
 //! | `otlp_http/`     | OTLP over HTTP/1.1                                                             |
 //! | `otlp_grpc/`     | OTLP over gRPC                                                                 |
 //! | `tls.rs`         | TLS of both, with certificates that are renewed                                |
+//! | `auth.rs`        | credentials that go with every request                                         |
 //! | `headers.rs`     | headers that a configuration adds                                              |
 //! | `open.rs`        | what an exporter has open, waited for when it stops                            |
 //! | `resolve.rs`     | names to addresses, remembered for a while                                     |
@@ -99,6 +100,8 @@
 #![deny(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+#[cfg(feature = "http")]
+pub mod auth;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "pipeline")]

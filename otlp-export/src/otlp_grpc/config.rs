@@ -6,6 +6,7 @@ use http::uri::Authority;
 use otlp_core::codec::Coding;
 
 use super::Headers;
+use crate::auth::Authenticator;
 use crate::otlp_http::Url;
 #[cfg(feature = "pipeline")]
 use crate::queue;
@@ -30,6 +31,8 @@ pub struct Config {
     pub keepalive: Keepalive,
     /// Sent with every call. Values are secret; of names that end in `-bin` they are sent in base64.
     pub headers: Headers,
+    /// Makes the credentials of every call. Default: none. They go before a header of the same name.
+    pub auth: Option<Authenticator>,
     /// Default empty: `otlpd/` and the version.
     pub user_agent: String,
     /// Which of several addresses a call goes to. Default `round_robin`.
@@ -95,6 +98,7 @@ impl Default for Config {
             tls: tls::Config::default(),
             keepalive: Keepalive::default(),
             headers: Headers::default(),
+            auth: None,
             user_agent: String::new(),
             balancer_name: Balancer::default(),
             authority: String::new(),

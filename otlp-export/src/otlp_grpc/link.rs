@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use h2::client::{Connection, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, Reason as Reset, RecvStream, SendStream};
-use http::{HeaderMap, HeaderValue, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use otlp_core::thread::catch_panic;
 use otlp_core::{Deadline, Failure, Outcome, Reason};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
@@ -43,6 +43,8 @@ pub(super) struct Call {
     pub(super) message: Message,
     pub(super) deadline: Deadline,
     pub(super) answer: Answer,
+    /// A header of its own.
+    pub(super) credentials: Option<(HeaderName, HeaderValue)>,
     /// How often a server sent it back without having looked at it.
     pub(super) returned: u32,
 }
@@ -185,7 +187,10 @@ impl Link {
     /// Begins a call. It comes back where the connection takes no more.
     pub(super) fn begin(&mut self, call: Call, now: Instant) -> Option<Call> {
         let Stage::Open { send, .. } = &mut self.stage else { return Some(call) };
-        let request = request(&self.plan.uri, &self.plan.headers, call.deadline.remaining(now));
+        let mut request = request(&self.plan.uri, &self.plan.headers, call.deadline.remaining(now));
+        if let Some((name, value)) = &call.credentials {
+            request.headers_mut().insert(name, value.clone());
+        }
         let Ok((response, mut stream)) = send.send_request(request, false) else {
             self.draining = true;
             return Some(call);

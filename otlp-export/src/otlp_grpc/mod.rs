@@ -76,6 +76,7 @@ use self::driver::{Driver, Shared};
 use self::link::{Answer, Call};
 use self::message::Message;
 use crate::ConfigError;
+use crate::auth::{Authenticator, Credentials};
 pub use crate::headers::Headers;
 use crate::open::Open;
 use crate::otlp_http::{Proxies, Url, base64};
@@ -109,6 +110,7 @@ pub struct OtlpGrpc {
     /// What goes by the name of the configured coding in gRPC.
     coding: Coding,
     timeout: Option<Duration>,
+    auth: Option<Authenticator>,
     threads: ThreadOptions,
     thread: Mutex<Option<Supervised>>,
     clock: Clock,
@@ -233,6 +235,7 @@ impl OtlpGrpc {
                 coding => coding,
             },
             timeout: Some(config.timeout).filter(|timeout| !timeout.is_zero()),
+            auth: config.auth.clone(),
             threads,
             thread: Mutex::new(None),
             clock,
@@ -300,7 +303,19 @@ impl OtlpGrpc {
         Ok(())
     }
 
-    fn call(&self, group: &Group, deadline: Deadline) -> Result<Outcome, Failure> {
+    /// Calls with the credentials; once more where they would not do and others are at hand.
+    fn deliver(&self, group: &Group, deadline: Deadline) -> Result<Outcome, Failure> {
+        let Some(auth) = &self.auth else { return self.call(group, None, deadline) };
+        let credentials = auth.credentials();
+        let outcome = self.call(group, Some(&credentials), deadline)?;
+        match auth.renewed(&outcome, &credentials) {
+            Some(renewed) => self.call(group, Some(&renewed), deadline),
+            None => Ok(outcome),
+        }
+    }
+
+    fn call(&self, group: &Group, credentials: Option<&Credentials>, deadline: Deadline) -> Result<Outcome, Failure> {
+        let credentials = credentials.and_then(Credentials::field);
         let message = self.message(group)?;
         let addresses = self.addresses()?;
         self.ensure_thread()?;
@@ -308,7 +323,7 @@ impl OtlpGrpc {
         let (answer, answered) = crossbeam_channel::bounded(1);
         // Whoever asked does not go before.
         let answer = Answer::new(move |outcome| drop(answer.send(outcome)));
-        self.shared.submit(Call { message, deadline, answer, returned: 0 }, addresses);
+        self.shared.submit(Call { message, deadline, answer, credentials, returned: 0 }, addresses);
         answered.recv().map_err(|_| Failure::refused(Reason::PANIC, "the thread tx-grpc panicked"))
     }
 }
@@ -370,17 +385,18 @@ impl Exporter for OtlpGrpc {
         let Some(_open) = self.open.begin() else {
             return Failure::refused(Reason::SHUTDOWN, "the exporter is stopped").into();
         };
-        self.call(group, deadline).unwrap_or_else(Outcome::from)
+        self.deliver(group, deadline).unwrap_or_else(Outcome::from)
     }
 
+    /// Not with credentials: a refusal of them is answered by a second attempt, which is waited for.
     fn begins(&self) -> bool {
-        true
+        self.auth.is_none()
     }
 
     fn begin(&self, group: Group, deadline: Deadline, landed: Landed) -> Result<(), Box<(Group, Landed)>> {
         let fits = group.items().get() > 0 && group.size() <= REQUEST_BYTES_MAX;
         // The first call begins the thread.
-        let runs = self.thread.try_lock().is_some_and(|thread| thread.is_some());
+        let runs = self.begins() && self.thread.try_lock().is_some_and(|thread| thread.is_some());
         let ready = || Some((self.ready_message(&group)?, self.known_addresses()?));
         let Some((message, addresses)) = (fits && runs).then(ready).flatten() else {
             return Err(Box::new((group, landed)));
@@ -392,7 +408,7 @@ impl Exporter for OtlpGrpc {
             landed(group, Some(outcome));
             drop(open);
         });
-        self.shared.submit(Call { message, deadline, answer, returned: 0 }, addresses);
+        self.shared.submit(Call { message, deadline, answer, credentials: None, returned: 0 }, addresses);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use otlp_core::Signal;
 use otlp_core::codec::Coding;
 
 use super::url::Url;
+use crate::auth::Authenticator;
 use crate::headers::Headers;
 #[cfg(feature = "pipeline")]
 use crate::queue;
@@ -40,6 +41,9 @@ pub struct Config {
     pub tls: tls::Config,
     /// Sent with every request. `Host` sets the request's host. Values are secret.
     pub headers: Headers,
+    /// Makes the credentials of every request. Default: none. They go before a header of the same name, and do not follow
+    /// a redirect to another host.
+    pub auth: Option<Authenticator>,
     /// The proxy for every request. Default empty: `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, as Go reads them.
     pub proxy_url: String,
     /// Connections kept open when nothing is sent. Default 0, which is 100: as many as there can be with the default
@@ -92,6 +96,7 @@ impl Default for Config {
             #[cfg(feature = "tls")]
             tls: tls::Config::default(),
             headers: Headers::default(),
+            auth: None,
             proxy_url: String::new(),
             max_idle_conns_per_host: 0,
             idle_conn_timeout: Duration::from_secs(90),

@@ -76,6 +76,7 @@ use otlp_core::{ByteSize, Clock, Code, Deadline, Failure, Group, Outcome, Reason
 use smallvec::SmallVec;
 
 use crate::ConfigError;
+use crate::auth::{Authenticator, Credentials};
 pub use crate::headers::Headers;
 use crate::open::Open;
 #[cfg(feature = "tls")]
@@ -112,6 +113,7 @@ const IDLE_MAX_DEFAULT: usize = 100;
 pub struct OtlpHttp {
     url: Url,
     headers: Vec<(String, String)>,
+    auth: Option<Authenticator>,
     signal: Signal,
     encoding: Encoding,
     coding: Coding,
@@ -196,6 +198,7 @@ impl OtlpHttp {
         let plain_proxy = proxies.for_http.clone().filter(|proxy| !proxy.https);
         Ok(OtlpHttp {
             headers: headers(config, &url),
+            auth: config.auth.clone(),
             url,
             signal,
             encoding: config.encoding,
@@ -227,11 +230,14 @@ impl OtlpHttp {
     }
 
     /// The way without waiting, where there can be one: not through TLS or a proxy, nor where each body has to be written
-    /// anew.
+    /// anew, nor with credentials, whose refusal is answered by a second attempt.
     #[cfg(all(target_os = "linux", feature = "pipeline"))]
     fn with_ahead(mut self) -> OtlpHttp {
         let reused = self.coding == Coding::Identity || reusable(self.coding);
-        let straight = !self.url.https && self.proxies.for_url(&self.url).is_none() && self.keeping.idle_max > 0;
+        let straight = !self.url.https
+            && self.auth.is_none()
+            && self.proxies.for_url(&self.url).is_none()
+            && self.keeping.idle_max > 0;
         if straight && reused && self.encoding == Encoding::Proto {
             match lane::Lane::new(self.keeping.idle_max, self.keeping.idle_timeout) {
                 Ok(lane) => {
@@ -297,9 +303,30 @@ impl OtlpHttp {
         ))
     }
 
-    /// Sends a body to where it belongs in the end, redirects followed.
+    /// Sends a body with the credentials; once more where they would not do and others are at hand.
     fn deliver(&self, body: &[&[u8]], deadline: Deadline) -> Outcome {
-        let (mut url, mut headers) = (self.url.clone(), std::borrow::Cow::Borrowed(&self.headers[..]));
+        let Some(auth) = &self.auth else { return self.follow(&self.headers, None, body, deadline) };
+        let send = |credentials: &Credentials| {
+            self.follow(&credentials.among(&self.headers), Some(&credentials.header), body, deadline)
+        };
+        let credentials = auth.credentials();
+        let outcome = send(&credentials);
+        match auth.renewed(&outcome, &credentials) {
+            Some(renewed) => send(&renewed),
+            None => outcome,
+        }
+    }
+
+    /// Sends a body to where it belongs in the end, redirects followed. `secret` names a header that must not follow to
+    /// another host.
+    fn follow(
+        &self,
+        headers: &[(String, String)],
+        secret: Option<&str>,
+        body: &[&[u8]],
+        deadline: Deadline,
+    ) -> Outcome {
+        let (mut url, mut headers) = (self.url.clone(), std::borrow::Cow::Borrowed(headers));
         for _ in 0..=REDIRECTS_MAX {
             let answer = match self.exchange(&Request { url: &url, headers: &headers, body }, deadline) {
                 Ok(answer) => answer,
@@ -317,6 +344,7 @@ impl OtlpHttp {
                 // `Host` is the old one's, too.
                 headers.to_mut().retain(|(name, _)| {
                     !["authorization", "cookie", "host"].contains(&name.to_ascii_lowercase().as_str())
+                        && secret.is_none_or(|secret| !name.eq_ignore_ascii_case(secret))
                 });
             }
             url = next;

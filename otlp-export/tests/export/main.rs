@@ -1,6 +1,7 @@
 //! Destinations, fan-out and the exporters from outside, over real threads and real sockets on the loopback.
 #![allow(clippy::unwrap_used)]
 
+mod auth;
 mod begun;
 #[cfg(feature = "client")]
 mod client;

@@ -1,5 +1,6 @@
 //! Against a server that does what the test says: the rows XG and RG of the conformance checklist, TLS, and the contract.
 
+mod credentials;
 mod secured;
 mod server;
 
