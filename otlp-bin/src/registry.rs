@@ -19,6 +19,7 @@ use crate::config::{ConfiguredComponent, Diagnostic, Id, Resolved, Role, Section
 use crate::service::{InletSpec, PipelineSpec, ServiceBuilder};
 
 mod exporters;
+mod extensions;
 mod processors;
 mod receivers;
 
@@ -144,6 +145,7 @@ pub fn build(tree: &Resolved, environment: &Environment) -> Result<ServiceBuilde
     };
     service.connectors = tree.connectors.iter().map(|connector| connector.id.to_string()).collect();
 
+    let extensions = extensions::Extensions::new(tree, &environment.clock);
     let mut exporters: HashMap<(&Id, Signal), bool> = HashMap::new();
     // All destinations number their threads together.
     let threads = Threads::new(environment.threads.options, environment.threads.idle);
@@ -155,11 +157,13 @@ pub fn build(tree: &Resolved, environment: &Environment) -> Result<ServiceBuilde
             if exporters.insert((id, pipeline.signal), true).is_some() {
                 continue;
             }
-            keep(exporters::destination(exporter, pipeline.signal, environment, &threads, &mut files).map(
-                |destination| {
-                    service.destinations.insert((id.to_string(), pipeline.signal), destination);
-                },
-            ));
+            keep(
+                exporters::destination(exporter, pipeline.signal, environment, &threads, &extensions, &mut files).map(
+                    |destination| {
+                        service.destinations.insert((id.to_string(), pipeline.signal), destination);
+                    },
+                ),
+            );
         }
     }
 
@@ -193,7 +197,7 @@ pub fn build(tree: &Resolved, environment: &Environment) -> Result<ServiceBuilde
         if tree.pipelines.iter().any(|pipeline| pipeline.receivers.contains(&receiver.id)) {
             let modes = Signal::ALL.map(|signal| ack_mode(tree, &receiver.id, signal));
             keep(
-                receivers::receiver(receiver, modes, environment)
+                receivers::receiver(receiver, modes, environment, &extensions)
                     .map(|made| service.receivers.push((receiver.id.to_string(), made))),
             );
         }

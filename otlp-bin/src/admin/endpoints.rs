@@ -45,7 +45,10 @@ pub fn start(
     process::register(registry);
     for id in &used_extensions(&tree.service) {
         let Some(extension) = tree.component(Role::Extension, id) else { continue };
-        servers.push(health_check(extension, readiness, running)?);
+        // Authenticators belong to the components that name them.
+        if extension.component.name == "health_check" {
+            servers.push(health_check(extension, readiness, running)?);
+        }
     }
     if let Some(config) = metrics_reader(&tree.service)? {
         let endpoint = format!("{}:{}", bracketed(&config.host), config.port);

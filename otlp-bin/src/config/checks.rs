@@ -383,6 +383,19 @@ pub(super) fn health_check(section: &Section, checker: &mut Checker<'_>) {
     checker.require(section.str("path").starts_with('/'), section, "path", "must start with /");
 }
 
+pub(super) fn basicauth(section: &Section, checker: &mut Checker<'_>) {
+    let (server, client) = (section.sub("htpasswd"), section.sub("client_auth"));
+    let one = server.is_some() != client.is_some();
+    checker.require(one, section, "", "needs htpasswd, for a receiver, or client_auth, for an exporter, and not both");
+}
+
+pub(super) fn bearertokenauth(section: &Section, checker: &mut Checker<'_>) {
+    let (token, tokens) = (!section.secret("token").is_empty(), !section.list_str("tokens").is_empty());
+    let given = token || tokens || !section.str("filename").is_empty();
+    checker.require(given, section, "", "needs token, tokens or filename");
+    checker.require(!(token && tokens), section, "tokens", "stands beside token: only one of them");
+}
+
 pub(super) fn actions_given(section: &Section, key: &str, checker: &mut Checker<'_>) {
     checker.require(!section.list(key).is_empty(), section, key, "must be given: at least one action");
 }

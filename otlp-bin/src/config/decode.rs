@@ -349,7 +349,7 @@ fn scalar_value(node: &Node, kind: Kind) -> Result<Typed, String> {
                 choice(&text, &words(levels), &text.to_lowercase())?
             }
         },
-        Kind::Strings => Typed::Strings(match &node.value {
+        Kind::Strings | Kind::HiddenStrings => Typed::Strings(match &node.value {
             Value::List(items) => items.iter().map(text).collect::<Result<_, _>>()?,
             Value::Str(text) if text.is_empty() => Vec::new(),
             Value::Str(text) => text.split(',').map(str::to_owned).collect(),
@@ -385,7 +385,7 @@ fn default(field: &Field, place: &Place) -> Typed {
             Default::Text(text) => scalar::duration_ns(text).unwrap_or_default(),
             _ => 0,
         }),
-        Kind::Strings => Typed::Strings(match field.default {
+        Kind::Strings | Kind::HiddenStrings => Typed::Strings(match field.default {
             Default::Texts(texts) => texts.iter().map(|text| (*text).to_owned()).collect(),
             _ => Vec::new(),
         }),

@@ -42,6 +42,7 @@ use std::sync::Arc;
 pub use decode::Checker;
 pub use id::Id;
 pub use node::{Entry, Map, Node, Place, Value};
+pub(crate) use report::suggestion;
 pub use report::{Diagnostic, Report, Severity};
 pub use schema::{Block, Component, Default, Field, Kind, Presence, Role, Unknown, Unlimited};
 pub use section::{REDACTED, Secret, Section};

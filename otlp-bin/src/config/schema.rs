@@ -30,6 +30,8 @@ pub enum Kind {
     ChoiceAnyCase(&'static [&'static str]),
     /// A list of texts; one text is a list of one (split at commas).
     Strings,
+    /// The same, each text printed as `[REDACTED]`.
+    HiddenStrings,
     /// One of these words in any letter case, or its number.
     Level(&'static [(&'static str, i64)]),
     /// A component's id; nothing means none.

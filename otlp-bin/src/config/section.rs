@@ -19,6 +19,11 @@ impl Secret {
         Self(text)
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The text itself, for the one place that sends it.
     pub fn reveal(&self) -> &str {
         &self.0
@@ -209,7 +214,7 @@ impl Section {
         }
     }
 
-    /// A [`Kind::Strings`].
+    /// A [`Kind::Strings`] or [`Kind::HiddenStrings`].
     pub fn list_str(&self, key: &str) -> &[String] {
         match &self.slot(key).value {
             Typed::Strings(value) => value,
@@ -340,6 +345,9 @@ impl Slot {
             Typed::Secret(secret) => hidden(secret),
             Typed::Nanoseconds(value) => Value::Str(scalar::show_duration(*value)),
             Typed::Strings(items) if items.is_empty() && !self.given => return None,
+            Typed::Strings(items) if redact && matches!(kind, Kind::HiddenStrings) => {
+                Value::List(items.iter().map(|_| node(Value::Str(REDACTED.to_owned()))).collect())
+            }
             Typed::Strings(items) => Value::List(items.iter().map(|item| node(Value::Str(item.clone()))).collect()),
             Typed::Id(id) => Value::Str(id.as_ref()?.to_string()),
             Typed::Ids(ids) => Value::List(ids.iter().map(|(id, _)| node(Value::Str(id.to_string()))).collect()),

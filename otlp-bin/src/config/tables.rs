@@ -111,6 +111,22 @@ pub static COMPONENTS: &[Component] = &[
         signals: &[],
         check_used: None,
     },
+    Component {
+        role: Role::Extension,
+        name: "basicauth",
+        aliases: &[],
+        block: &BASICAUTH,
+        signals: &[],
+        check_used: None,
+    },
+    Component {
+        role: Role::Extension,
+        name: "bearertokenauth",
+        aliases: &[],
+        block: &BEARERTOKENAUTH,
+        signals: &[],
+        check_used: None,
+    },
 ];
 
 /// The component of a type name or an alias of it.
@@ -368,6 +384,38 @@ static COMPONENT_HEALTH: Block = block(&[&[
     zero("include_recoverable_errors", Kind::Bool),
     field("recovery_duration", Kind::Duration, Default::Text("5m")),
 ]]);
+
+static BASICAUTH: Block = Block {
+    check: Some(checks::basicauth),
+    ..block(&[&[
+        zero("htpasswd", Kind::Optional(&HTPASSWD, Presence::ByContent)),
+        zero("client_auth", Kind::Optional(&CLIENT_AUTH, Presence::ByContent)),
+    ]])
+};
+static HTPASSWD: Block = block(&[&[zero("file", Kind::Str), zero("inline", Kind::Secret)]]);
+static CLIENT_AUTH: Block = block(&[&[
+    zero("username", Kind::Str),
+    zero("username_file", Kind::Str),
+    zero("password", Kind::Secret),
+    zero("password_file", Kind::Str),
+    zero("aws_secrets_manager", Kind::AnyMap),
+]]);
+
+static BEARERTOKENAUTH: Block = Block {
+    check: Some(checks::bearertokenauth),
+    ..block(&[&[
+        field("scheme", Kind::Str, Default::Text("Bearer")),
+        field("header", Kind::Str, Default::Text("Authorization")),
+        zero("token", Kind::Secret),
+        zero("tokens", Kind::HiddenStrings),
+        zero("filename", Kind::Str),
+        // A file that is not there stops the start, and one that is gone later is looked for at every request.
+        idle("wait_for_token_file", Kind::Bool, Default::Zero),
+        idle("retry_on_failure", Kind::Block(&TOKEN_RETRY), Default::Zero),
+    ]])
+};
+static TOKEN_RETRY: Block =
+    block(&[&[zero("enabled", Kind::Bool), zero("max_retries", Kind::Int), zero("interval", Kind::Duration)]]);
 
 /// The `service` section but for its pipelines.
 pub(super) static SERVICE: Block = Block {

@@ -18,6 +18,7 @@ use otlp_export::tls::{self, Version};
 use otlp_export::{Destination, Settings, Threads, retry};
 use parking_lot::Mutex;
 
+use super::extensions::Extensions;
 use super::receivers::revealed;
 use super::{Environment, Made, not_built, rate_limit, when_full};
 use crate::config::{ConfiguredComponent, Section};
@@ -31,20 +32,21 @@ pub(super) fn destination(
     signal: Signal,
     environment: &Environment,
     threads: &Threads,
+    extensions: &Extensions<'_>,
     files: &mut Files,
 ) -> Made<Arc<Destination>> {
     let section = &component.section;
     let id = component.id.to_string();
     let (exporter, retry, timeout): (Arc<dyn Exporter>, _, _) = match component.component.name {
         "otlp_http" => {
-            let config = otlp_http_config(section)?;
+            let config = otlp_http_config(section, extensions)?;
             let retry = config.retry_on_failure.clone();
             let exporter = OtlpHttp::new(&id, &config, signal, environment.clock.clone(), &environment.registry)
                 .map_err(|error| section.error_at(&error.key, error.message))?;
             (Arc::new(exporter), retry, Some(section.duration("timeout")))
         }
         "otlp_grpc" => {
-            let config = otlp_grpc_config(section)?;
+            let config = otlp_grpc_config(section, extensions)?;
             let retry = config.retry_on_failure.clone();
             let (clock, options) = (environment.clock.clone(), threads.options);
             let exporter = OtlpGrpc::new(&id, &config, signal, options, clock, &environment.registry)
@@ -80,11 +82,9 @@ fn policy(section: &Section) -> Option<WhenFull> {
 }
 
 /// The settings of an `otlp_http` exporter.
-pub(super) fn otlp_http_config(section: &Section) -> Made<otlp_http::Config> {
-    for key in ["auth", "cookies"] {
-        if section.given(key) && section.sub(key).is_some() {
-            return Err(not_built(section, key, &format!("{key} of otlp_http")));
-        }
+pub(super) fn otlp_http_config(section: &Section, extensions: &Extensions<'_>) -> Made<otlp_http::Config> {
+    if section.sub("cookies").is_some() {
+        return Err(not_built(section, "cookies", "cookies of otlp_http"));
     }
     if let Some(middleware) = section.list("middlewares").first() {
         return Err(not_built(middleware, "id", "a middleware"));
@@ -102,6 +102,7 @@ pub(super) fn otlp_http_config(section: &Section) -> Made<otlp_http::Config> {
             .map_or(0, |params| i32::try_from(params.i64("level")).unwrap_or(i32::MAX)),
         tls: tls_config(section)?,
         headers: Headers(revealed(section, "headers")),
+        auth: extensions.client(section)?,
         proxy_url: section.str("proxy_url").to_owned(),
         max_idle_conns_per_host: usize::try_from(section.u64("max_idle_conns_per_host")).unwrap_or(usize::MAX),
         idle_conn_timeout: section.duration("idle_conn_timeout"),
@@ -122,10 +123,7 @@ pub(super) fn otlp_http_config(section: &Section) -> Made<otlp_http::Config> {
 }
 
 /// The settings of an `otlp_grpc` exporter.
-pub(super) fn otlp_grpc_config(section: &Section) -> Made<otlp_grpc::Config> {
-    if section.given("auth") && section.sub("auth").is_some() {
-        return Err(not_built(section, "auth", "auth of otlp_grpc"));
-    }
+pub(super) fn otlp_grpc_config(section: &Section, extensions: &Extensions<'_>) -> Made<otlp_grpc::Config> {
     if let Some(middleware) = section.list("middlewares").first() {
         return Err(not_built(middleware, "id", "a middleware"));
     }
@@ -139,6 +137,7 @@ pub(super) fn otlp_grpc_config(section: &Section) -> Made<otlp_grpc::Config> {
             permit_without_stream: keepalive.bool("permit_without_stream"),
         }),
         headers: Headers(revealed(section, "headers")),
+        auth: extensions.client(section)?,
         user_agent: section.str("user_agent").to_owned(),
         balancer_name: Balancer::from_name(section.str("balancer_name")).unwrap_or_default(),
         authority: section.str("authority").to_owned(),

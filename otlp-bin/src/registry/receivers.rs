@@ -9,6 +9,7 @@ use otlp_receive::http::{self, Cors};
 use otlp_receive::otlp_json_file::{self, OtlpJsonFile, StartAt};
 use otlp_receive::{Config, Env, OtlpReceiver, Transport, tls};
 
+use super::extensions::Extensions;
 use super::{Environment, Made, not_built, rate_limit};
 use crate::config::{ConfiguredComponent, Section};
 
@@ -17,22 +18,27 @@ pub(super) fn receiver(
     component: &ConfiguredComponent,
     modes: [AckMode; 3],
     environment: &Environment,
+    extensions: &Extensions<'_>,
 ) -> Made<Box<dyn Receiver>> {
-    let make = match component.component.name {
-        "otlp" => otlp,
-        "otlp_json_file" => otlp_json_file,
-        other => return Err(not_built(&component.section, "", &format!("the receiver {other}"))),
-    };
-    make(component, modes, environment)
+    match component.component.name {
+        "otlp" => otlp(component, modes, environment, extensions),
+        "otlp_json_file" => otlp_json_file(component, modes, environment),
+        other => Err(not_built(&component.section, "", &format!("the receiver {other}"))),
+    }
 }
 
-fn otlp(component: &ConfiguredComponent, modes: [AckMode; 3], environment: &Environment) -> Made<Box<dyn Receiver>> {
+fn otlp(
+    component: &ConfiguredComponent,
+    modes: [AckMode; 3],
+    environment: &Environment,
+    extensions: &Extensions<'_>,
+) -> Made<Box<dyn Receiver>> {
     let section = &component.section;
     let protocols = section.sub("protocols");
     let protocol = |name: &str| protocols.as_ref().and_then(|protocols| protocols.sub(name));
     let config = Config {
-        grpc: protocol("grpc").map(|section| grpc(&section)).transpose()?,
-        http: protocol("http").map(|section| http(&section)).transpose()?,
+        grpc: protocol("grpc").map(|section| grpc(&section, extensions)).transpose()?,
+        http: protocol("http").map(|section| http(&section, extensions)).transpose()?,
         acknowledge: match section.str("acknowledge") {
             "" => None,
             "queued" => Some(AckMode::Queued),
@@ -57,12 +63,13 @@ fn otlp(component: &ConfiguredComponent, modes: [AckMode; 3], environment: &Envi
     Ok(Box::new(OtlpReceiver::new(component.id.to_string(), config, env)))
 }
 
-fn http(http: &Section) -> Made<http::Config> {
+fn http(http: &Section, extensions: &Extensions<'_>) -> Made<http::Config> {
     refuse_unbuilt(http)?;
     Ok(http::Config {
         endpoint: http.str("endpoint").to_owned(),
         transport: transport(http)?,
         tls: http.sub("tls").map(|tls| server_tls(&tls)).transpose()?,
+        auth: extensions.server(http)?,
         traces_url_path: http.str("traces_url_path").to_owned(),
         metrics_url_path: http.str("metrics_url_path").to_owned(),
         logs_url_path: http.str("logs_url_path").to_owned(),
@@ -84,7 +91,7 @@ fn http(http: &Section) -> Made<http::Config> {
     })
 }
 
-fn grpc(grpc: &Section) -> Made<grpc::Config> {
+fn grpc(grpc: &Section, extensions: &Extensions<'_>) -> Made<grpc::Config> {
     refuse_unbuilt(grpc)?;
     let keepalive = grpc.sub("keepalive");
     let below = |name: &str| keepalive.as_ref().and_then(|keepalive| keepalive.sub(name));
@@ -92,6 +99,7 @@ fn grpc(grpc: &Section) -> Made<grpc::Config> {
         endpoint: grpc.str("endpoint").to_owned(),
         transport: transport(grpc)?,
         tls: grpc.sub("tls").map(|tls| server_tls(&tls)).transpose()?,
+        auth: extensions.server(grpc)?,
         max_recv_msg_size_mib: grpc.u64("max_recv_msg_size_mib"),
         max_concurrent_streams: grpc.u32("max_concurrent_streams"),
         keepalive: Keepalive {
@@ -117,9 +125,6 @@ fn grpc(grpc: &Section) -> Made<grpc::Config> {
 
 /// What the two protocols have in common that is not built.
 fn refuse_unbuilt(protocol: &Section) -> Made<()> {
-    if protocol.sub("auth").is_some() {
-        return Err(not_built(protocol, "auth", "auth of a receiver"));
-    }
     match protocol.list("middlewares").first() {
         Some(middleware) => Err(not_built(middleware, "id", "a middleware")),
         None => Ok(()),

@@ -11,10 +11,12 @@
 //! | `examples.rs`  | every example runs                                                   |
 //! | `replay.rs`    | what was recorded in a file comes back, once                         |
 //! | `admin.rs`     | health, metrics, command line, exit codes, secrets                   |
+//! | `auth.rs`      | who may send, and who does not                                       |
 //! | `tidy.rs`      | the structure that ARCHITECTURE.md promises                          |
 //! | `unix.rs`      | Unix sockets on both sides                                           |
 
 mod admin;
+mod auth;
 mod delivery;
 mod embedding;
 mod examples;
