@@ -2,8 +2,10 @@
 //!
 //! - [`Secret`]: text that shows nowhere.
 //! - [`Recheck`]: when to look again at a file that holds one.
+//! - [`without_userinfo`]: URLs as they may be shown.
 //! - [`tokens`], [`base64`], [`from_base64`]: how credentials are written.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -100,6 +102,22 @@ pub fn tokens(text: &str) -> Vec<Secret> {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Secret::from).collect()
 }
 
+/// The user's name and password before the host of a URL, or of `host:port`. To the last `@`: what is no URL may hold
+/// the rest of a password anywhere.
+pub fn userinfo(url: &str) -> Option<&str> {
+    let from = url.find("://").map_or(0, |at| at + 3);
+    let at = url[from..].rfind('@').filter(|&at| at > 0)?;
+    Some(&url[from..from + at])
+}
+
+/// A URL as it may be shown: with `[REDACTED]` in the place of the user's name and password.
+pub fn without_userinfo(url: &str) -> Cow<'_, str> {
+    match userinfo(url) {
+        Some(userinfo) => Cow::Owned(url.replacen(&format!("{userinfo}@"), &format!("{REDACTED}@"), 1)),
+        None => Cow::Borrowed(url),
+    }
+}
+
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Base 64 of RFC 4648, section 4, with padding.
@@ -175,6 +193,22 @@ mod tests {
     fn tokens_stand_on_lines() {
         assert_eq!(tokens(" one \r\n\n two\n"), [Secret::from("one"), Secret::from("two")]);
         assert_eq!(tokens("\n \n"), []);
+    }
+
+    #[test]
+    fn urls_are_shown_without_who_goes_there() {
+        for (url, shown) in [
+            ("http://host:4318/path", "http://host:4318/path"),
+            ("host:4317", "host:4317"),
+            ("http://user:word@host/", "http://[REDACTED]@host/"),
+            ("http://user@host/", "http://[REDACTED]@host/"),
+            ("http://us@er:wo/rd@host", "http://[REDACTED]@host"),
+            ("user:word@host:4317", "[REDACTED]@host:4317"),
+            ("http://@host", "http://@host"),
+            ("", ""),
+        ] {
+            assert_eq!(without_userinfo(url), shown);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 
 use otlp_core::component::{Guest, Health, HealthState, Outlets, Receiver, StartError};
@@ -68,6 +68,8 @@ struct Wanted<'a> {
     endpoint: &'a str,
     transport: Transport,
     tls: Option<&'a tls::Config>,
+    /// Whether senders have to authenticate.
+    authenticates: bool,
 }
 
 impl Default for Env {
@@ -82,6 +84,16 @@ impl Default for Env {
             ack_mode: [AckMode::Queued; 3],
             healthy: Arc::new(|| true),
         }
+    }
+}
+
+impl Wanted<'_> {
+    /// Whether it listens on every address and asks nobody who he is. Names are not resolved for this.
+    fn is_open_to_all(&self) -> bool {
+        let host = self.endpoint.rsplit_once(':').map_or(self.endpoint, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let every = host.is_empty() || host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+        every && self.tls.is_none() && !self.authenticates
     }
 }
 
@@ -114,6 +126,7 @@ impl OtlpReceiver {
             endpoint: &config.endpoint,
             transport: config.transport,
             tls: config.tls.as_ref(),
+            authenticates: config.auth.is_some(),
         });
         let http = self.config.http.as_ref().map(|config| Wanted {
             kind: Kind::Http,
@@ -121,6 +134,7 @@ impl OtlpReceiver {
             endpoint: &config.endpoint,
             transport: config.transport,
             tls: config.tls.as_ref(),
+            authenticates: config.auth.is_some(),
         });
         grpc.into_iter().chain(http).collect()
     }
@@ -221,6 +235,13 @@ impl Receiver for OtlpReceiver {
             let protocol = if port.kind == Kind::Grpc { "GRPC" } else { "HTTP" };
             log::info!("Starting {protocol} server: receiver {} listens on {place}", self.id);
         }
+        for wanted in self.wanted().iter().filter(|wanted| wanted.is_open_to_all()) {
+            let (id, name, endpoint) = (&self.id, wanted.name, wanted.endpoint);
+            log::warn!(
+                "receivers.{id}.protocols.{name}.endpoint: {endpoint:?} listens on every address of the machine, without \
+                 TLS and without authentication: whoever reaches it may send; name one address, or set tls or auth"
+            );
+        }
         self.running = Some(Running { common, ports, drivers, threads, listeners, places });
         Ok(())
     }
@@ -275,5 +296,35 @@ impl fmt::Debug for Env {
             .field("threads", &self.threads)
             .field("ack_mode", &self.ack_mode)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{Authenticator, bearer};
+
+    #[test]
+    fn endpoints_that_are_open_to_all_are_found() {
+        let token = bearer::Config { tokens: vec!["a".into()], ..bearer::Config::default() };
+        let auth = Authenticator::bearer("bearertokenauth", &token, Clock::system()).unwrap();
+        for (endpoint, every) in [
+            ("0.0.0.0:4318", true),
+            ("[::]:4318", true),
+            (":4318", true),
+            ("[::0]:0", true),
+            ("127.0.0.1:4318", false),
+            ("[::1]:4318", false),
+            ("localhost:4318", false),
+            ("10.0.0.1:4318", false),
+        ] {
+            let open = |auth: Option<Authenticator>, tls: Option<tls::Config>| {
+                let http = http::Config { endpoint: endpoint.into(), auth, tls, ..http::Config::default() };
+                let receiver = OtlpReceiver::new("otlp", Config::from(http), Env::default());
+                receiver.wanted().iter().filter(|wanted| wanted.is_open_to_all()).count()
+            };
+            assert_eq!(open(None, None), usize::from(every), "{endpoint}");
+            assert_eq!(open(Some(auth.clone()), None) + open(None, Some(tls::Config::default())), 0, "{endpoint}");
+        }
     }
 }

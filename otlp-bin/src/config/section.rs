@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use otlp_core::auth::{userinfo, without_userinfo};
+
 use super::id::Id;
 use super::node::{Entry, Map, Node, Place, Value};
 use super::report::Diagnostic;
@@ -56,6 +58,11 @@ pub(super) enum Typed {
     Any(Node),
     Block(Option<Section>),
     Blocks(Vec<Section>),
+}
+
+/// Whether a key holds a URL, in which the user's name and password may stand.
+fn is_url(key: &str) -> bool {
+    key == "proxy_url" || key.ends_with("endpoint")
 }
 
 #[derive(Clone, Debug)]
@@ -280,6 +287,15 @@ impl Section {
     /// block itself. Where the path leaves the tables, the place is that of its last part which is in them.
     pub fn error_at(&self, key: &str, message: impl Into<String>) -> Diagnostic {
         let path = key.replace('.', "::");
+        let mut message = message.into();
+        for slot in self.0.slots.iter().filter(|slot| is_url(slot.name)) {
+            if let Typed::Str(value) = &slot.value
+                && let Some(secret) = userinfo(value)
+            {
+                // As it is, and as it is in quotes.
+                message = message.replace(secret, REDACTED).replace(&secret.escape_debug().to_string(), REDACTED);
+            }
+        }
         Diagnostic::error(&self.find(&path), super::joined(&self.0.path, &path), message)
     }
 
@@ -340,6 +356,7 @@ impl Slot {
             Typed::Float(value) => Value::Float(*value),
             // Without a default there is no word or list that could be given in the place of none.
             Typed::Str(value) if value.is_empty() && !self.given => return None,
+            Typed::Str(value) if redact && is_url(self.name) => Value::Str(without_userinfo(value).into_owned()),
             Typed::Str(value) => Value::Str(value.clone()),
             Typed::Secret(secret) if secret.0.is_empty() && !self.given => return None,
             Typed::Secret(secret) => hidden(secret),

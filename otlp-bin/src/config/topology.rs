@@ -356,7 +356,9 @@ fn extensions_needed(components: &[Vec<ConfiguredComponent>; 5], service: &Secti
         for slot in section.slots() {
             match &slot.value {
                 Typed::Id(Some(id)) if !started.iter().any(|(other, _)| other == id) => {
-                    let message = format!("{id} is not among service::extensions; a start with it fails");
+                    let names: Vec<String> = started.iter().map(|(other, _)| other.to_string()).collect();
+                    let hint = suggestion(&id.to_string(), names.iter().map(String::as_str));
+                    let message = format!("{id} is not among service::extensions; a start with it fails{hint}");
                     diagnostics.push(section.warning_at(slot.name, message));
                 }
                 Typed::Block(Some(inner)) => visit(inner, started, diagnostics),

@@ -81,7 +81,11 @@ fn http(http: &Section, extensions: &Extensions<'_>) -> Made<http::Config> {
         }),
         max_request_body_size: ByteSize(http.bytes("max_request_body_size")),
         include_metadata: http.bool("include_metadata"),
-        response_headers: revealed(http, "response_headers"),
+        response_headers: http
+            .map_str("response_headers")
+            .iter()
+            .map(|(name, value)| (name.clone(), otlp_core::auth::Secret::new(value.reveal())))
+            .collect(),
         compression_algorithms: http.list_str("compression_algorithms").to_vec(),
         read_timeout: http.duration("read_timeout"),
         read_header_timeout: http.duration("read_header_timeout"),

@@ -12,6 +12,7 @@
 //! | `replay.rs`    | what was recorded in a file comes back, once                         |
 //! | `admin.rs`     | health, metrics, command line, exit codes, secrets                   |
 //! | `auth.rs`      | who may send, and who does not                                       |
+//! | `secrets.rs`   | what is secret is not shown, wherever something is written           |
 //! | `tidy.rs`      | the structure that ARCHITECTURE.md promises                          |
 //! | `unix.rs`      | Unix sockets on both sides                                           |
 
@@ -22,6 +23,7 @@ mod embedding;
 mod examples;
 mod refusal;
 mod replay;
+mod secrets;
 mod shutdown;
 mod simulation;
 mod support;

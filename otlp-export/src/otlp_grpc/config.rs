@@ -1,8 +1,10 @@
 //! The keys of an `otlp_grpc` exporter, their defaults, their limits.
 
+use std::fmt;
 use std::time::Duration;
 
 use http::uri::Authority;
+use otlp_core::auth::without_userinfo;
 use otlp_core::codec::Coding;
 
 use super::Headers;
@@ -14,7 +16,7 @@ use crate::unix::SocketName;
 use crate::{ConfigError, retry, tls};
 
 /// An `otlp_grpc` exporter.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Config {
     /// `host:port`, with `http://`, `https://` or `dns:///` before it, or a Unix socket: `unix:///path`, `unix:path`,
     /// `unix-abstract:name` (Linux). Needed. `http://` does not turn TLS off; `https://` turns it on, whatever `tls` says.
@@ -87,6 +89,26 @@ impl Balancer {
             "pick_first" => Some(Balancer::PickFirst),
             _ => None,
         }
+    }
+}
+
+/// Without what is secret.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("endpoint", &without_userinfo(&self.endpoint))
+            .field("compression", &self.compression)
+            .field("tls", &self.tls)
+            .field("keepalive", &self.keepalive)
+            .field("headers", &self.headers)
+            .field("auth", &self.auth)
+            .field("balancer_name", &self.balancer_name)
+            .field("authority", &self.authority)
+            .field("wait_for_ready", &self.wait_for_ready)
+            .field("timeout", &self.timeout)
+            .field("sending_queue", &self.sending_queue)
+            .field("retry_on_failure", &self.retry_on_failure)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,8 +1,10 @@
 //! The keys of an `otlp_http` exporter, their defaults, their limits.
 
+use std::fmt;
 use std::time::Duration;
 
 use otlp_core::Signal;
+use otlp_core::auth::without_userinfo;
 use otlp_core::codec::Coding;
 
 use super::url::Url;
@@ -15,7 +17,7 @@ use crate::tls;
 use crate::{ConfigError, retry};
 
 /// An `otlp_http` exporter.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Config {
     /// Base URL: `/v1/traces` and so on are appended, with one slash between. Default empty; one endpoint is needed.
     /// `unix:///path` sends over a Unix socket, without TLS; `unix-abstract:name` over one without a file (Linux). What is
@@ -79,6 +81,27 @@ impl Encoding {
             Encoding::Proto => "application/x-protobuf",
             Encoding::Json => "application/json",
         }
+    }
+}
+
+/// Without what is secret.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("endpoint", &without_userinfo(&self.endpoint))
+            .field("traces_endpoint", &without_userinfo(&self.traces_endpoint))
+            .field("metrics_endpoint", &without_userinfo(&self.metrics_endpoint))
+            .field("logs_endpoint", &without_userinfo(&self.logs_endpoint))
+            .field("encoding", &self.encoding)
+            .field("timeout", &self.timeout)
+            .field("compression", &self.compression)
+            .field("tls", &self.tls)
+            .field("headers", &self.headers)
+            .field("auth", &self.auth)
+            .field("proxy_url", &without_userinfo(&self.proxy_url))
+            .field("sending_queue", &self.sending_queue)
+            .field("retry_on_failure", &self.retry_on_failure)
+            .finish_non_exhaustive()
     }
 }
 

@@ -39,7 +39,7 @@
 //! - Attributes keep their order; the Collector moves the last one into the place of one that was deleted.
 //! - A key that occurs twice is hashed once at each place by `pattern`; the Collector hashes the first one twice.
 //! - `libraries` matches where one entry does, as its documentation says; the Collector asks for all of them.
-//! - `from_context` with `auth.` finds nothing yet: no receiver authenticates.
+//! - `from_context` with `auth.` finds `auth.username`, which basicauth establishes; not `auth.raw`, which is the password.
 //! - Deleting by `key` takes out the first attribute of that name, as the Collector does: where a sender repeats a key the
 //!   second one stays. `pattern` takes out all.
 

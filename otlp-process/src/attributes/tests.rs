@@ -79,6 +79,7 @@ fn run(actions: Vec<Action>, attributes: Vec<KeyValue>) -> Vec<KeyValue> {
             ("other".into(), "o".into()),
             ("X-Tenant".into(), "two".into()),
         ],
+        auth: vec![("username".into(), "ann".into())],
         peer: Some("[::ffff:192.0.2.7]:4711".parse().unwrap()),
         ..Context::default()
     };
@@ -112,6 +113,7 @@ mod model {
         } else {
             match action.from_context.as_str() {
                 "metadata.x-tenant" | "X-TENANT" => Some(text("one;two")),
+                "auth.username" => Some(text("ann")),
                 "client.address" => Some(text("192.0.2.7")),
                 _ => None,
             }
@@ -226,6 +228,7 @@ fn any_action() -> impl Strategy<Value = Action> {
         Just("metadata.x-tenant"),
         Just("X-TENANT"),
         Just("metadata.missing"),
+        Just("auth.username"),
         Just("auth.subject"),
         Just("client.address"),
     ];

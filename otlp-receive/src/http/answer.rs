@@ -193,7 +193,7 @@ impl Common {
     pub(crate) fn new(config: &Config) -> Common {
         let mut fields = Vec::new();
         for (name, value) in &config.response_headers {
-            fields.extend_from_slice(format!("{name}: {}\r\n", value.trim()).as_bytes());
+            fields.extend_from_slice(format!("{name}: {}\r\n", value.reveal().trim()).as_bytes());
         }
         let mut cors = Vec::new();
         if let Some(Cors { exposed_headers, .. }) = &config.cors {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use otlp_core::auth::Secret;
 use otlp_core::{ByteSize, Signal};
 
 use crate::auth::Authenticator;
@@ -33,8 +34,8 @@ pub struct Config {
     pub max_request_body_size: ByteSize,
     /// Whether header fields become request metadata of the batch. Default no.
     pub include_metadata: bool,
-    /// Header fields added to every answer.
-    pub response_headers: Vec<(String, String)>,
+    /// Header fields added to every answer. Their values do not show.
+    pub response_headers: Vec<(String, Secret)>,
     /// Content codings that are taken; `""` stands for bodies without one. An empty list takes every body as it is and
     /// ignores Content-Encoding. Default: all we have.
     pub compression_algorithms: Vec<String>,
@@ -118,7 +119,7 @@ impl Config {
             if name.is_empty() || !name.bytes().all(token) {
                 return wrong("response_headers", format!("\"{name}\" is not a header field's name"));
             }
-            if value.bytes().any(|byte| byte < b' ' && byte != b'\t' || byte == 0x7f) {
+            if value.reveal().bytes().any(|byte| byte < b' ' && byte != b'\t' || byte == 0x7f) {
                 return wrong("response_headers", format!("the value of \"{name}\" has control characters"));
             }
         }

@@ -61,6 +61,11 @@ impl Program {
 
     /// Starts it without waiting for anything.
     pub(crate) fn spawn(config: &str, arguments: &[&str]) -> Program {
+        Program::spawn_in(config, arguments, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn spawn_in(config: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Program {
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("otlpd-test-{}-{number}", std::process::id()));
@@ -73,6 +78,7 @@ impl Program {
             .args(arguments)
             .env_remove("RUST_LOG")
             .envs(["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "grpc_proxy"].map(|name| (name, "")))
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
