@@ -139,7 +139,7 @@ pub fn from_base64(text: &[u8]) -> Option<Vec<u8>> {
     let padding = text.iter().rev().take_while(|&&symbol| symbol == b'=').count();
     let symbols = &text[..text.len() - padding];
     // One symbol alone holds no byte, and padding, where there is any, fills up the last four.
-    if symbols.len() % 4 == 1 || padding > 2 || (padding > 0 && text.len() % 4 != 0) {
+    if symbols.len() % 4 == 1 || padding > 2 || (padding > 0 && !text.len().is_multiple_of(4)) {
         return None;
     }
     let mut bytes = Vec::with_capacity(symbols.len() / 4 * 3 + 2);

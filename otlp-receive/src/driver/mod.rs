@@ -194,12 +194,18 @@ impl Protocols {
         peer: Option<SocketAddr>,
         now: Instant,
     ) -> Option<(Kind, Box<dyn Exchange>)> {
+        // Who may send is decided by the port: the other protocol is no way around it.
+        let auth = match kind {
+            Kind::Grpc => self.grpc.as_ref().and_then(|grpc| grpc.config.auth.clone()),
+            Kind::Http => self.http.as_ref().and_then(|http| http.config.auth.clone()),
+        };
         match (&self.grpc, &self.http) {
             (Some(grpc), http) if http2 || http.is_none() => {
-                Some((Kind::Grpc, Box::new(grpc::session::Session::new(Arc::clone(grpc), mailbox, peer, now))))
+                let session = grpc::session::Session::new(Arc::clone(grpc), mailbox, peer, now).with_auth(auth);
+                Some((Kind::Grpc, Box::new(session)))
             }
             (_, Some(http)) => {
-                let session = http::session::Session::new(Arc::clone(http), mailbox, peer, now);
+                let session = http::session::Session::new(Arc::clone(http), mailbox, peer, now).with_auth(auth);
                 // NET-07: what is lost on the other protocol's port goes away with its answer.
                 let session = if kind == Kind::Grpc { session.ends_with_errors() } else { session };
                 Some((Kind::Http, Box::new(session)))

@@ -17,7 +17,7 @@ pub struct Config {
     pub transport: Transport,
     /// TLS. Default: plain text.
     pub tls: Option<tls::Config>,
-    /// Who decides who may send. Default: everybody may.
+    /// Decides who may send by this port, whichever protocol they speak. Default: everybody may.
     pub auth: Option<Authenticator>,
     /// Largest message in MiB, as it came and again after decompression. At the limit it is taken, above it answered
     /// RESOURCE_EXHAUSTED. Default 64 (OTLP/gRPC Request); zero means the default. At most 4095.

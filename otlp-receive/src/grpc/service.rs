@@ -13,7 +13,7 @@ use super::config::Config;
 use super::protocol::timeout;
 use crate::Env;
 use crate::admission::draining;
-use crate::auth::Identity;
+use crate::auth::{Authenticator, Identity};
 use crate::intake::{Common, Intake, Plan};
 use crate::request::Encoding;
 
@@ -41,7 +41,12 @@ impl Service {
     }
 
     /// What a call is, or the answer that it gets without its message being looked at.
-    pub(super) fn route<T>(&self, request: &Request<T>, context: &Context) -> Result<Head, Answer> {
+    pub(super) fn route<T>(
+        &self,
+        request: &Request<T>,
+        context: &Context,
+        auth: Option<&Authenticator>,
+    ) -> Result<Head, Answer> {
         if request.method() != Method::POST {
             return Err(Answer::http(405));
         }
@@ -60,7 +65,7 @@ impl Service {
         let Some(signal) = signal.filter(|&signal| self.intake.serves(signal)) else {
             return Err(Answer::rejection(Code::Unimplemented, Reason::UNSUPPORTED, "no such method is served"));
         };
-        let identity = match &self.config.auth {
+        let identity = match auth {
             None => Identity::new(),
             Some(auth) => {
                 let values = fields.get_all(auth.field()).into_iter().map(|value| value.as_bytes());

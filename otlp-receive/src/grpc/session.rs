@@ -31,6 +31,7 @@ use super::meter::Meter;
 use super::pipe::{End, Pipe};
 use super::service::{Head, Service};
 use crate::admission::draining;
+use crate::auth::Authenticator;
 use crate::config::bounded;
 use crate::driver::exchange::{Exchange, Wall};
 use crate::driver::inbox::Mailbox;
@@ -67,6 +68,8 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 /// The state of one connection.
 pub(crate) struct Session {
     service: Arc<Service>,
+    /// That of the port that it came by, whatever the port is for.
+    auth: Option<Authenticator>,
     mailbox: Mailbox,
     context: Arc<Context>,
     http2: Http2,
@@ -149,6 +152,7 @@ impl Session {
         let age = config.keepalive.server_parameters.max_connection_age;
         let flag = Arc::new(Flag::default());
         Session {
+            auth: service.config.auth.clone(),
             context: service.intake.context(peer),
             meter: Meter::new(config.keepalive.enforcement_policy.clone()),
             mender: peer.is_none().then(Mender::new),
@@ -174,6 +178,12 @@ impl Session {
             },
             service,
         }
+    }
+
+    /// The same, come by a port that has this authenticator.
+    pub(crate) fn with_auth(mut self, auth: Option<Authenticator>) -> Session {
+        self.auth = auth;
+        self
     }
 
     /// Lets `h2` and the calls do what they can, until that is nothing more.
@@ -251,7 +261,7 @@ impl Session {
     }
 
     fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>, now: Instant) {
-        match self.service.route(&request, &self.context) {
+        match self.service.route(&request, &self.context, self.auth.as_ref()) {
             Ok(Head { plan, timeout }) => {
                 let until = timeout.map(|timeout| now + bounded(timeout));
                 let state = State::Receiving(Receiving::new(request.into_body(), plan));

@@ -25,7 +25,7 @@ pub struct Config {
     pub logs_url_path: String,
     /// TLS. Default: plain text.
     pub tls: Option<tls::Config>,
-    /// Who decides who may send. Default: everybody may.
+    /// Decides who may send by this port, whichever protocol they speak. Default: everybody may.
     pub auth: Option<Authenticator>,
     /// Whether pages of other origins may post here. Default: they may not.
     pub cors: Option<Cors>,

@@ -12,7 +12,7 @@ use super::config::Config;
 use super::head::Head;
 use crate::Env;
 use crate::admission::draining;
-use crate::auth::Identity;
+use crate::auth::{Authenticator, Identity};
 use crate::intake::{self, Intake, Plan};
 use crate::request::{Codings, Encoding};
 
@@ -48,7 +48,12 @@ impl Service {
     }
 
     /// What a request is, or the answer that it gets without its body being looked at.
-    pub(crate) fn route(&self, head: &Head<'_>, context: &Context) -> Result<Plan, Answer> {
+    pub(crate) fn route(
+        &self,
+        head: &Head<'_>,
+        context: &Context,
+        auth: Option<&Authenticator>,
+    ) -> Result<Plan, Answer> {
         if head.path == HEALTH_PATH && matches!(head.method, "GET" | "HEAD") {
             return Err(Answer::empty(if !self.intake.is_draining() && (self.healthy)() { 200 } else { 503 }));
         }
@@ -59,7 +64,7 @@ impl Service {
         if head.method == "OPTIONS" && head.cors_method.is_some() && self.config.cors.is_some() {
             return Err(self.preflight(head));
         }
-        let identity = self.authenticate(head)?;
+        let identity = authenticate(head, auth)?;
         if head.method != "POST" {
             let answer = Answer::error(405, Reason::UNSUPPORTED, "the method is not POST");
             return Err(answer.with("allow", "POST"));
@@ -80,19 +85,6 @@ impl Service {
         let own = self.config.include_metadata || !identity.is_empty();
         let context = own.then(|| Arc::new(Context { metadata, auth: identity, ..context.clone() }));
         Ok(Plan { signal, encoding, coding, context })
-    }
-
-    /// Who sends, or the answer to somebody who may not.
-    fn authenticate(&self, head: &Head<'_>) -> Result<Identity, Answer> {
-        let Some(auth) = &self.config.auth else { return Ok(Identity::new()) };
-        auth.check(head.values(auth.field()).into_iter()).map_err(|denied| {
-            let (failure, challenge) = denied.failure();
-            let answer = Answer::failure(failure);
-            match challenge {
-                Some(challenge) => answer.with("www-authenticate", &*challenge),
-                None => answer,
-            }
-        })
     }
 
     fn preflight(&self, head: &Head<'_>) -> Answer {
@@ -133,6 +125,19 @@ impl Service {
         }
         date.1
     }
+}
+
+/// Who sends, or the answer to somebody who may not.
+fn authenticate(head: &Head<'_>, auth: Option<&Authenticator>) -> Result<Identity, Answer> {
+    let Some(auth) = auth else { return Ok(Identity::new()) };
+    auth.check(head.values(auth.field()).into_iter()).map_err(|denied| {
+        let (failure, challenge) = denied.failure();
+        let answer = Answer::failure(failure);
+        match challenge {
+            Some(challenge) => answer.with("www-authenticate", &*challenge),
+            None => answer,
+        }
+    })
 }
 
 impl fmt::Debug for Service {

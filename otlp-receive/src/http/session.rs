@@ -22,6 +22,7 @@ use super::head::{Fault, Framing, Head};
 use super::protocol::{Event, Protocol};
 use super::service::Service;
 use crate::admission::{Body, draining};
+use crate::auth::Authenticator;
 use crate::driver::exchange::{Exchange, Wall};
 use crate::driver::inbox::Mailbox;
 use crate::intake::{HOLD_INTERVAL, Plan, Waiting, no_outcome};
@@ -43,6 +44,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// The state of one connection.
 pub(crate) struct Session {
     service: Arc<Service>,
+    /// That of the port that it came by, whatever the port is for.
+    auth: Option<Authenticator>,
     mailbox: Mailbox,
     context: Arc<Context>,
     protocol: Protocol,
@@ -112,6 +115,7 @@ impl Session {
     pub(crate) fn new(service: Arc<Service>, mailbox: Mailbox, peer: Option<SocketAddr>, now: Instant) -> Session {
         let context = service.intake.context(peer);
         Session {
+            auth: service.config.auth.clone(),
             service,
             mailbox,
             context,
@@ -131,6 +135,12 @@ impl Session {
             draining_since: None,
             hold_next: None,
         }
+    }
+
+    /// The same, come by a port that has this authenticator.
+    pub(crate) fn with_auth(mut self, auth: Option<Authenticator>) -> Session {
+        self.auth = auth;
+        self
     }
 
     /// The same, where every answer that is no success ends the connection.
@@ -371,7 +381,7 @@ impl Session {
             Framing::Length(bytes) => Some(bytes),
             Framing::Chunked => None,
         };
-        let admitted = service.route(head, &self.context).and_then(|plan| {
+        let admitted = service.route(head, &self.context, self.auth.as_ref()).and_then(|plan| {
             let body = service.intake.admission.begin(announced).map_err(Answer::failure)?;
             Ok((plan, body))
         });

@@ -6,10 +6,11 @@ use otlp_core::{ByteSize, Clock, Signal};
 use otlp_receive::Authenticator;
 use otlp_receive::auth::{basic, bearer};
 use otlp_receive::grpc::Config;
+use otlp_receive::http;
 
 use crate::http2::message;
 use crate::raw::Raw;
-use crate::server::Server;
+use crate::server::{Client, Server, post};
 
 #[test]
 fn a_call_without_the_token_is_unauthenticated_and_its_message_is_not_read() {
@@ -45,4 +46,29 @@ fn the_name_of_the_user_goes_with_the_batch() {
     let batch = server.batch();
     assert_eq!((batch.context().auth("username"), batch.context().transport), (Some("ann"), "grpc"));
     assert!(batch.context().metadata.is_empty());
+}
+
+#[test]
+fn the_other_protocol_is_no_way_around_a_ports_authenticator() {
+    let config = bearer::Config { tokens: vec!["token".into()], ..bearer::Config::default() };
+    let auth = Authenticator::bearer("bearertokenauth", &config, Clock::system()).unwrap();
+    let body = generate::request(Signal::Traces, 1, 2);
+    for (closed, open) in [(Some(auth.clone()), None), (None, Some(auth))] {
+        let protocols = otlp_receive::Config {
+            http: Some(http::Config { auth: open.clone(), endpoint: "127.0.0.1:0".into(), ..http::Config::default() }),
+            ..otlp_receive::Config::from(Config { auth: closed.clone(), ..Config::default() })
+        };
+        let server = Server::with(protocols, |_| {});
+        let (grpc, http) = (server.grpc(), server.receiver.http_addr().unwrap());
+        for (address, auth) in [(grpc, &closed), (http, &open)] {
+            let fields: [&[(&str, &str)]; 2] = [&[], &[("authorization", "Bearer token")]];
+            for (fields, let_in) in fields.into_iter().zip([auth.is_none(), true]) {
+                let code = Raw::connect(address).export(Signal::Traces, fields, &message(0, &body)).code();
+                assert_eq!(code, Some(if let_in { 0 } else { 16 }), "gRPC, {fields:?}");
+                let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+                let status = Client::connect(address).send(&post(Signal::Traces, &fields, &body)).answer().status;
+                assert_eq!(status, if let_in { 200 } else { 401 }, "HTTP, {fields:?}");
+            }
+        }
+    }
 }
