@@ -110,10 +110,11 @@ pub fn userinfo(url: &str) -> Option<&str> {
     Some(&url[from..from + at])
 }
 
-/// A URL as it may be shown: with `[REDACTED]` in the place of the user's name and password.
+/// A URL as it may be shown: with `REDACTED` in the place of the user's name and password, without brackets, so
+/// that it is a URL still.
 pub fn without_userinfo(url: &str) -> Cow<'_, str> {
     match userinfo(url) {
-        Some(userinfo) => Cow::Owned(url.replacen(&format!("{userinfo}@"), &format!("{REDACTED}@"), 1)),
+        Some(userinfo) => Cow::Owned(url.replacen(&format!("{userinfo}@"), "REDACTED@", 1)),
         None => Cow::Borrowed(url),
     }
 }
@@ -200,10 +201,10 @@ mod tests {
         for (url, shown) in [
             ("http://host:4318/path", "http://host:4318/path"),
             ("host:4317", "host:4317"),
-            ("http://user:word@host/", "http://[REDACTED]@host/"),
-            ("http://user@host/", "http://[REDACTED]@host/"),
-            ("http://us@er:wo/rd@host", "http://[REDACTED]@host"),
-            ("user:word@host:4317", "[REDACTED]@host:4317"),
+            ("http://user:word@host/", "http://REDACTED@host/"),
+            ("http://user@host/", "http://REDACTED@host/"),
+            ("http://us@er:wo/rd@host", "http://REDACTED@host"),
+            ("user:word@host:4317", "REDACTED@host:4317"),
             ("http://@host", "http://@host"),
             ("", ""),
         ] {
