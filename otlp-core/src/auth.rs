@@ -79,7 +79,12 @@ impl Recheck {
 
     /// Whether to look at the file now; where so, the next time is a second later.
     pub fn is_due(&mut self, now: Instant) -> bool {
-        if self.looked.is_some_and(|looked| now.saturating_duration_since(looked) < RECHECK_INTERVAL) {
+        self.is_due_after(RECHECK_INTERVAL, now)
+    }
+
+    /// The same after another interval, for who has a reason to think that the file changed.
+    pub fn is_due_after(&mut self, interval: Duration, now: Instant) -> bool {
+        if self.looked.is_some_and(|looked| now.saturating_duration_since(looked) < interval) {
             return false;
         }
         self.looked = Some(now);
@@ -105,6 +110,10 @@ pub fn tokens(text: &str) -> Vec<Secret> {
 /// The user's name and password before the host of a URL, or of `host:port`. To the last `@`: what is no URL may hold
 /// the rest of a password anywhere.
 pub fn userinfo(url: &str) -> Option<&str> {
+    // Paths and names of Unix sockets.
+    if ["/", "unix:", "unix-abstract:"].iter().any(|begin| url.starts_with(begin)) {
+        return None;
+    }
     let from = url.find("://").map_or(0, |at| at + 3);
     let at = url[from..].rfind('@').filter(|&at| at > 0)?;
     Some(&url[from..from + at])
@@ -206,6 +215,10 @@ mod tests {
             ("http://us@er:wo/rd@host", "http://REDACTED@host"),
             ("user:word@host:4317", "REDACTED@host:4317"),
             ("http://@host", "http://@host"),
+            ("/run/otlp@1.sock", "/run/otlp@1.sock"),
+            ("unix:///run/otlp@1.sock", "unix:///run/otlp@1.sock"),
+            ("unix-abstract:otlp@1", "unix-abstract:otlp@1"),
+            ("@otlp", "@otlp"),
             ("", ""),
         ] {
             assert_eq!(without_userinfo(url), shown);

@@ -160,6 +160,21 @@ fn a_running_program_shows_none_at_any_level() {
         number if number < 4 => Answer::Status(401, "www-authenticate: Bearer\r\n"),
         _ => Answer::Ok,
     });
+    let environment = [("RUST_LOG", "trace"), ("OTLPD_TEST_SECRET", "SENTINEL-env")];
+    let mut gateway = Program::spawn_in(
+        "
+extensions: {basicauth: {htpasswd: {inline: 'user:SENTINEL-2'}}}
+receivers: {otlp: {protocols: {grpc: {endpoint: '127.0.0.1:0', auth: {authenticator: basicauth}}}}}
+exporters: {debug: {verbosity: detailed}}
+service:
+  extensions: [basicauth]
+  telemetry: {metrics: {level: none}}
+  pipelines: {traces: {receivers: [otlp], exporters: [debug]}}
+",
+        &[],
+        &environment,
+    );
+    let grpc = gateway.grpc_address();
     let authority = backend.url().replace("http://", "");
     let config = format!(
         "
@@ -188,7 +203,7 @@ exporters:
     retry_on_failure: {{initial_interval: 10ms}}
   otlp_http/nowhere: {{endpoint: 'https://user:SENTINEL-8@127.0.0.1:9', headers: {{x-key: SENTINEL-9}}}}
   otlp_grpc:
-    endpoint: '127.0.0.1:9'
+    endpoint: '{grpc}'
     tls: {{insecure: true}}
     headers: {{x-key: SENTINEL-10}}
     auth: {{authenticator: basicauth/client}}
@@ -199,7 +214,6 @@ service:
     traces: {{receivers: [otlp], exporters: [otlp_http/straight, otlp_http/proxy, otlp_http/nowhere, otlp_grpc]}}
 "
     );
-    let environment = [("RUST_LOG", "trace"), ("OTLPD_TEST_SECRET", "SENTINEL-env")];
     let mut program = Program::spawn_in(&config, &["--drain-timeout", "1s"], &environment);
     program.wait_for("Everything is ready");
     let mut sender = Sender::connect(program.address());
@@ -220,6 +234,7 @@ service:
             && heads.iter().any(|head| head.contains("Bearer SENTINEL-1") && head.contains("SENTINEL-env"))
             && backend.requests() >= 6
     });
+    gateway.wait_for("operation 0");
     let metrics = Sender::connect(program.metrics_address()).get("/metrics").unwrap();
     let health = Sender::connect(program.health_address()).get("/").unwrap();
     for reply in [&metrics, &health] {
@@ -230,6 +245,8 @@ service:
     assert!(stopped.log.contains("DEBUG") || stopped.log.contains("debug"), "{}", stopped.log);
     assert_clean("the log", &stopped.log);
     assert_clean("standard output", &stopped.out);
+    let gateway = gateway.stop();
+    assert_clean("the gateway", &(gateway.log + &gateway.out));
     for pair in ["ann:SENTINEL-3", "user:SENTINEL-2", "user:SENTINEL-6", "user:SENTINEL-7", "ann:SENTINEL-wrong"] {
         assert!(!stopped.log.contains(&otlp_core::auth::base64(pair.as_bytes())), "{pair} in base 64");
     }

@@ -100,15 +100,22 @@ impl Basic {
         let (user, password) = split(&credentials).ok_or_else(denied)?;
         let right = match self.inline.get(user) {
             Some(entry) => self.is_right(entry, password)?,
-            None => {
-                let users = self.file.as_ref().map(Watched::current);
-                match users.as_ref().and_then(|users| users.get(user)) {
-                    Some(entry) => self.is_right(entry, password)?,
-                    None => false,
+            None => match &self.file {
+                Some(file) => {
+                    self.is_among(&file.current(), user, password)?
+                        || match file.changed() {
+                            Some(users) => self.is_among(&users, user, password)?,
+                            None => false,
+                        }
                 }
-            }
+                None => false,
+            },
         };
         if right { Ok(vec![("username".to_owned(), user.to_owned())]) } else { Err(denied()) }
+    }
+
+    fn is_among(&self, users: &Users, user: &str, password: &[u8]) -> Result<bool, Denied> {
+        users.get(user).map_or(Ok(false), |entry| self.is_right(entry, password))
     }
 
     fn is_right(&self, entry: &Entry, password: &[u8]) -> Result<bool, Denied> {

@@ -75,7 +75,9 @@ impl Bearer {
     pub(super) fn check(&self, value: Option<&[u8]>) -> Result<(), Denied> {
         let right = value.and_then(|value| self.token(value)).is_some_and(|token| match &self.tokens {
             Tokens::Fixed(tokens) => is_among(token, tokens),
-            Tokens::File(file) => is_among(token, &file.current()),
+            Tokens::File(file) => {
+                is_among(token, &file.current()) || file.changed().is_some_and(|tokens| is_among(token, &tokens))
+            }
         });
         if right { Ok(()) } else { Err(Denied::Credentials(Arc::clone(&self.challenge))) }
     }

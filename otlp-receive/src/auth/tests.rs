@@ -90,6 +90,13 @@ fn a_file_is_read_again_when_it_changes_and_stays_in_force_when_it_goes() {
     assert!(takes(&auth, "Bearer one") && takes(&auth, "Bearer two") && !takes(&auth, "Bearer ignored"));
     file.replace("three\n");
     assert!(takes(&auth, "Bearer one"), "looked at once a second");
+    assert!(!takes(&auth, "Bearer three"));
+    clock.advance(Duration::from_millis(10));
+    assert!(takes(&auth, "Bearer one") && takes(&auth, "Bearer three"), "sooner where a token will not do");
+    assert!(!takes(&auth, "Bearer one"));
+    file.replace("five\n");
+    assert!(takes(&auth, "Bearer three"));
+    file.replace("three\n");
     clock.advance(Duration::from_secs(1));
     assert!(takes(&auth, "Bearer three") && !takes(&auth, "Bearer one"));
     for text in ["", "\n\n"] {
