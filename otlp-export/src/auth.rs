@@ -20,12 +20,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(feature = "grpc")]
 use http::{HeaderName, HeaderValue};
 use otlp_core::auth::{Recheck, Secret, Stamp, base64, tokens};
 use otlp_core::{Clock, Code, Outcome};
-use parking_lot::Mutex;
 
 use crate::ConfigError;
+use crate::lock::Mutex;
 
 /// Largest file of credentials.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -190,6 +191,7 @@ impl Credentials {
     }
 
     /// As a header of HTTP/2.
+    #[cfg(feature = "grpc")]
     pub(crate) fn field(&self) -> Option<(HeaderName, HeaderValue)> {
         let name = HeaderName::from_bytes(self.header.as_bytes()).ok()?;
         let mut value = HeaderValue::from_bytes(self.value.reveal().as_bytes()).ok()?;

@@ -8,7 +8,6 @@ use std::time::Duration;
 pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
 
 impl<T> Mutex<T> {
-    #[cfg(any(feature = "tls", feature = "client"))]
     pub(crate) const fn new(value: T) -> Mutex<T> {
         Mutex(std::sync::Mutex::new(value))
     }

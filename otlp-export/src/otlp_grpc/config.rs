@@ -95,7 +95,8 @@ impl Balancer {
 /// Without what is secret.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
+        let mut shown = f.debug_struct("Config");
+        shown
             .field("endpoint", &without_userinfo(&self.endpoint))
             .field("compression", &self.compression)
             .field("tls", &self.tls)
@@ -106,9 +107,10 @@ impl fmt::Debug for Config {
             .field("authority", &self.authority)
             .field("wait_for_ready", &self.wait_for_ready)
             .field("timeout", &self.timeout)
-            .field("sending_queue", &self.sending_queue)
-            .field("retry_on_failure", &self.retry_on_failure)
-            .finish_non_exhaustive()
+            .field("retry_on_failure", &self.retry_on_failure);
+        #[cfg(feature = "pipeline")]
+        shown.field("sending_queue", &self.sending_queue);
+        shown.finish_non_exhaustive()
     }
 }
 

@@ -87,7 +87,8 @@ impl Encoding {
 /// Without what is secret.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
+        let mut shown = f.debug_struct("Config");
+        shown
             .field("endpoint", &without_userinfo(&self.endpoint))
             .field("traces_endpoint", &without_userinfo(&self.traces_endpoint))
             .field("metrics_endpoint", &without_userinfo(&self.metrics_endpoint))
@@ -95,13 +96,15 @@ impl fmt::Debug for Config {
             .field("encoding", &self.encoding)
             .field("timeout", &self.timeout)
             .field("compression", &self.compression)
-            .field("tls", &self.tls)
             .field("headers", &self.headers)
             .field("auth", &self.auth)
             .field("proxy_url", &without_userinfo(&self.proxy_url))
-            .field("sending_queue", &self.sending_queue)
-            .field("retry_on_failure", &self.retry_on_failure)
-            .finish_non_exhaustive()
+            .field("retry_on_failure", &self.retry_on_failure);
+        #[cfg(feature = "tls")]
+        shown.field("tls", &self.tls);
+        #[cfg(feature = "pipeline")]
+        shown.field("sending_queue", &self.sending_queue);
+        shown.finish_non_exhaustive()
     }
 }
 
