@@ -69,6 +69,7 @@
 //! | `retry.rs`       | when to try again and when to give up                                          |
 //! | `connector.rs`   | a destination that is the next pipeline                                        |
 //! | `client/`        | the client for services, [`client::OtlpClient`]                                |
+//! | `sdk/`           | the bridge behind the OpenTelemetry SDK, [`sdk::Bridge`](#the-opentelemetry-sdk) |
 //! | `otlp_http/`     | OTLP over HTTP/1.1                                                             |
 //! | `otlp_grpc/`     | OTLP over gRPC                                                                 |
 //! | `tls.rs`         | TLS of both, with certificates that are renewed                                |
@@ -129,9 +130,13 @@ pub mod otlp_grpc;
 pub mod otlp_http;
 #[cfg(feature = "pipeline")]
 pub mod queue;
+#[cfg(feature = "client")]
+mod quiet;
 #[cfg(feature = "http")]
 mod resolve;
 pub mod retry;
+#[cfg(feature = "sdk")]
+pub mod sdk;
 #[cfg(feature = "pipeline")]
 mod steps;
 #[cfg(feature = "tls")]

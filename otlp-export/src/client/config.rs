@@ -8,7 +8,7 @@ use otlp_core::codec::Coding;
 use otlp_core::flow::gate::WhenFull;
 use otlp_core::{Failure, Signal};
 
-use super::envelope::Encoded;
+use super::envelope::{Encoded, Origin};
 use super::fork::PerProcess;
 use super::outbox::{Mode, OnFailure, Outbox, Plan, Ways};
 use super::queue::Limits;
@@ -75,14 +75,15 @@ pub struct Builder {
     pub(crate) mode: Mode,
     pub(crate) disabled: bool,
     pub(crate) limits: [Limits; 3],
+    pub(crate) export_timeouts: [Option<Duration>; 3],
     pub(crate) ignored: Vec<ConfigError>,
     queue_bytes_max: u64,
-    when_full: WhenFull,
+    pub(crate) when_full: WhenFull,
     block_timeout: Duration,
-    retry: Option<retry::Config>,
+    pub(crate) retry: Option<retry::Config>,
     thread_name: String,
     stack_kib: usize,
-    drop_timeout: Duration,
+    pub(crate) drop_timeout: Duration,
     on_failure: Option<OnFailure>,
 }
 
@@ -90,7 +91,7 @@ pub struct Builder {
 pub(crate) const LIMITS: Limits = Limits { queue_items_max: 2048, batch_items_max: 512, delay: Duration::from_secs(5) };
 
 /// The specification's (OTLP Exporter Configuration).
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Default for Builder {
     fn default() -> Builder {
@@ -102,6 +103,7 @@ impl Default for Builder {
             mode: Mode::Queued,
             disabled: false,
             limits: [LIMITS; 3],
+            export_timeouts: [None; 3],
             ignored: Vec::new(),
             queue_bytes_max: 16 << 20,
             when_full: WhenFull::DropNewest,
@@ -295,7 +297,7 @@ impl Builder {
         }
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         for signal in Signal::ALL {
             let limits = self.limits[signal.index()];
             if limits.batch_items_max == 0 {
@@ -346,24 +348,32 @@ impl Builder {
         if !self.resource.iter().any(|(key, _)| key == "service.name") {
             self = self.service(default_service());
         }
-        let first = ways::make(&self)?;
-        let plan = self.plan();
-        let remake = {
-            let (builder, plan) = (self.clone(), Plan { may_log: false, ..plan.clone() });
-            move || Outbox::new(plan.clone(), remade(&builder))
-        };
+        let pairs = self.resource.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let (name, version) = &self.scope;
-        let scope = Encoded(attributes::scope(name, version).into());
+        let origin = Origin {
+            resource: Encoded::new(&attributes::resource(pairs), ""),
+            scope: Encoded::new(&attributes::scope(name, version), ""),
+        };
         Ok(OtlpClient(Arc::new(Inner {
-            outbox: PerProcess::new(Outbox::new(plan, first), remake),
-            scope,
+            outbox: self.outbox()?,
+            origin,
             disabled: self.disabled,
             drop_timeout: self.drop_timeout,
         })))
     }
 
+    /// What carries requests, in this process and in each child of fork.
+    pub(crate) fn outbox(&self) -> Result<PerProcess<Outbox>, ConfigError> {
+        let first = ways::make(self)?;
+        let plan = self.plan();
+        let remake = {
+            let (builder, plan) = (self.clone(), Plan { may_log: false, ..plan.clone() });
+            move || Outbox::new(plan.clone(), remade(&builder))
+        };
+        Ok(PerProcess::new(Outbox::new(plan, first), remake))
+    }
+
     fn plan(&self) -> Plan {
-        let pairs = self.resource.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let retry = match (&self.retry, self.mode) {
             (Some(policy), _) => policy.clone(),
             (None, Mode::Direct) => retry::Config::disabled(),
@@ -380,10 +390,10 @@ impl Builder {
             when_full: self.when_full,
             block_timeout: self.block_timeout,
             timeouts: Signal::ALL.map(|signal| self.connection(signal).timeout.unwrap_or(TIMEOUT)),
+            export_timeouts: self.export_timeouts,
             retry,
             on_failure: self.on_failure.clone(),
             may_log: true,
-            resource: Encoded(attributes::resource(pairs).into()),
         }
     }
 }

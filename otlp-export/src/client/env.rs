@@ -23,8 +23,12 @@ struct Reader<'a> {
 
 /// A builder with what the variables say.
 pub(crate) fn read(look_up: &dyn Fn(&str) -> Option<String>) -> Builder {
+    read_onto(Builder::default(), look_up)
+}
+
+/// The same with defaults of its own. `EXPORT_TIMEOUT` is read where they have one.
+pub(crate) fn read_onto(mut builder: Builder, look_up: &dyn Fn(&str) -> Option<String>) -> Builder {
     let mut reader = Reader { look_up, ignored: Vec::new() };
-    let mut builder = Builder::default();
     builder.all = reader.connection("");
     for signal in Signal::ALL {
         builder.own[signal.index()] = reader.connection(&format!("{}_", signal.as_str().to_ascii_uppercase()));
@@ -56,6 +60,11 @@ pub(crate) fn read(look_up: &dyn Fn(&str) -> Option<String>) -> Builder {
             None => {}
         }
         limits.batch_items_max = limits.batch_items_max.min(limits.queue_items_max);
+        if let Some(timeout) = &mut builder.export_timeouts[signal.index()]
+            && let Some(millis) = reader.positive(&format!("{prefix}_EXPORT_TIMEOUT"))
+        {
+            *timeout = Duration::from_millis(millis);
+        }
     }
     builder.ignored = reader.ignored;
     builder

@@ -11,6 +11,7 @@
 //! | `stats.rs`    | the account                                                                |
 //! | `fork.rs`     | one value for each process                                                 |
 //! | `ways.rs`     | the exporters behind it                                                    |
+//! | `logger.rs`   | a `log::Log` that sends                                                    |
 //!
 //! # What it does
 //!
@@ -75,13 +76,14 @@
 //!
 //! OTLP; OpenTelemetry, OTLP Exporter Configuration, and Batching processor for the defaults.
 
-mod config;
-mod env;
-mod envelope;
-mod fork;
-mod outbox;
+pub(crate) mod config;
+pub(crate) mod env;
+pub(crate) mod envelope;
+pub(crate) mod fork;
+mod logger;
+pub(crate) mod outbox;
 mod queue;
-mod record;
+pub(crate) mod record;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -96,8 +98,9 @@ use otlp_core::wire::validate::{Limits, Malformed};
 use otlp_core::{Batch, Code, Deadline, Failure, ItemCount, Outcome, Reason, Signal};
 
 pub use config::{Builder, Protocol};
-use envelope::Encoded;
+use envelope::Origin;
 use fork::PerProcess;
+pub use logger::Logger;
 pub use otlp_core::flow::gate::WhenFull;
 use outbox::Outbox;
 pub use outbox::{Mode, Sent};
@@ -115,7 +118,7 @@ pub struct OtlpClient(Arc<Inner>);
 
 struct Inner {
     outbox: PerProcess<Outbox>,
-    scope: Encoded,
+    origin: Origin,
     disabled: bool,
     drop_timeout: Duration,
 }
@@ -213,7 +216,7 @@ impl OtlpClient {
         let outbox = self.0.outbox.get();
         if outbox.mode() == Mode::Queued {
             for item in items {
-                let sent = outbox.send_item(item.signal, &self.0.scope, &item.bytes, 1);
+                let sent = outbox.send_item(item.signal, &self.0.origin, &item.bytes, 1);
                 result.add(1, sent);
             }
             return result;
@@ -230,7 +233,7 @@ impl OtlpClient {
             if gathered.count() >= config::LIMITS.batch_items_max || gathered.bytes() + item.bytes.len() > 3 << 20 {
                 leave(item.signal, std::mem::take(gathered));
             }
-            gathered.push(&self.0.scope, &item.bytes, 1);
+            gathered.push(&self.0.origin, &item.bytes, 1);
         }
         for (signal, items) in Signal::ALL.into_iter().zip(open) {
             leave(signal, items);
@@ -259,7 +262,7 @@ impl OtlpClient {
         if self.0.disabled {
             return Sent::Settled(Outcome::Delivered);
         }
-        self.0.outbox.get().send_item(signal, &self.0.scope, item, 1)
+        self.0.outbox.get().send_item(signal, &self.0.origin, item, 1)
     }
 
     /// Sends everything that was recorded before the call and waits for it, for `within` at most.

@@ -20,10 +20,11 @@ use otlp_core::component::Exporter;
 use otlp_core::flow::gate::WhenFull;
 use otlp_core::{Batch, Code, Deadline, Failure, Group, ItemCount, Outcome, Reason, Signal};
 
-use super::envelope::{Encoded, Items};
+use super::envelope::{Items, Origin};
 use super::queue::{Limits, Parcel, Push, Queue, Room};
 use super::stats::{Lost, Report, Stats};
 use crate::lock::{Mutex, wait};
+use crate::quiet;
 use crate::retry::{self, Decision, Retry};
 
 /// Who does the I/O.
@@ -99,11 +100,12 @@ pub(crate) struct Plan {
     pub(crate) block_timeout: Duration,
     /// For one attempt; in direct mode for the whole call.
     pub(crate) timeouts: [Duration; 3],
+    /// How long a request is tried in queued mode, where that is limited beside `retry`.
+    pub(crate) export_timeouts: [Option<Duration>; 3],
     pub(crate) retry: retry::Config,
     pub(crate) on_failure: Option<OnFailure>,
     /// Not in a child of fork: another thread of the parent may have held the logger's lock, which nobody releases there.
     pub(crate) may_log: bool,
-    pub(crate) resource: Encoded,
 }
 
 /// See the module.
@@ -162,7 +164,7 @@ struct Trouble {
 
 impl Outbox {
     pub(crate) fn new(plan: Plan, ways: Ways) -> Outbox {
-        let queue = Queue::new(plan.limits, plan.queue_bytes_max, plan.resource.clone());
+        let queue = Queue::new(plan.limits, plan.queue_bytes_max);
         let state = State {
             queue,
             stats: Stats::default(),
@@ -186,18 +188,18 @@ impl Outbox {
 
     /// Takes one encoded item, which is of `count` items.
     #[inline]
-    pub(crate) fn send_item(&self, signal: Signal, scope: &Encoded, item: &[u8], count: u64) -> Sent {
+    pub(crate) fn send_item(&self, signal: Signal, origin: &Origin, item: &[u8], count: u64) -> Sent {
         if self.0.plan.mode == Mode::Direct {
             let mut items = Items::with_capacity(item.len() + 8);
-            items.push(scope, item, count);
+            items.push(origin, item, count);
             return self.send_items(signal, items);
         }
-        self.queue(signal, count, |queue| queue.push_item(signal, scope, item, count, Instant::now))
+        self.queue(signal, count, |queue| queue.push_item(signal, origin, item, count, Instant::now))
     }
 
     /// Sends items together in the caller's thread. In direct mode only.
     pub(crate) fn send_items(&self, signal: Signal, items: Items) -> Sent {
-        self.send_now(signal, items.count(), items.to_request(&self.0.plan.resource).into())
+        self.send_now(signal, items.count(), items.to_request().into())
     }
 
     /// Who does the I/O.
@@ -383,10 +385,10 @@ impl Outbox {
         self.0.state.lock().snapshot()
     }
 
-    /// What is said of who sends, for what is recorded from now on.
-    #[allow(dead_code, reason = "for bridges whose resource comes late")]
-    pub(crate) fn set_resource(&self, resource: Encoded) {
-        self.0.state.lock().queue.set_resource(resource);
+    /// Counts items that came after the end of whoever gave them.
+    #[cfg(feature = "sdk")]
+    pub(crate) fn refuse(&self, count: u64) {
+        self.0.state.lock().refuse(count, Reason::SHUTDOWN, "the processor has been shut down");
     }
 }
 
@@ -457,6 +459,9 @@ impl State {
 impl Shared {
     /// The thread.
     fn work(&self) {
+        // For whatever else the host has plugged into the SDK: on this thread it records nothing.
+        #[cfg(feature = "sdk")]
+        let _suppressed = opentelemetry::Context::enter_telemetry_suppressed_scope();
         while let Some(parcel) = self.take() {
             let room = parcel.room();
             let (body, spare) = parcel.into_body();
@@ -501,7 +506,10 @@ impl Shared {
 
     /// One request, until it is taken or given up. Everything that is not ours happens in here, without a lock.
     fn carry(&self, signal: Signal, count: u64, body: Bytes) -> Outcome {
-        let carried = catch_unwind(AssertUnwindSafe(|| self.attempts(signal, count, body)));
+        let carried = catch_unwind(AssertUnwindSafe(|| {
+            let _quiet = quiet::enter();
+            self.attempts(signal, count, body)
+        }));
         carried.unwrap_or_else(|_| Failure::rejected(Code::Internal, Reason::PANIC, "the exporter panicked").into())
     }
 
@@ -514,7 +522,8 @@ impl Shared {
             way.resolve_ahead();
         }
         let began = Instant::now();
-        let limit = if is_direct { Deadline::after(began, timeout) } else { Deadline::NEVER };
+        let longest = if is_direct { Some(timeout) } else { self.plan.export_timeouts[index] };
+        let limit = longest.map_or(Deadline::NEVER, |longest| Deadline::after(began, longest));
         let mut retry = Retry::new(&self.plan.retry, began, retry::seed());
         let outcome = loop {
             let by = match self.state.lock().phase {

@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - A request has at most `batch_items_max` items (one message of more data points than that leaves alone), and its
-//!   items lie within [`REQUEST_BYTES_MAX`] unless a single one is larger.
+//!   items lie within [`REQUEST_BYTES_MAX`] unless a single one is larger. They are of one resource.
 //! - Requests leave in the order in which they were sealed, whatever their signal.
 //! - What was taken out keeps its room until it is released.
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use otlp_core::Signal;
 
-use super::envelope::{Encoded, Items};
+use super::envelope::{Items, Origin};
 
 /// A request is sealed before its items are larger than this: what gRPC servers take at least is 4 MiB.
 const REQUEST_BYTES_MAX: usize = 3 << 20;
@@ -39,7 +39,6 @@ pub(crate) struct Limits {
 pub(crate) struct Queue {
     limits: [Limits; 3],
     bytes_max: u64,
-    resource: Encoded,
     open: [Option<Open>; 3],
     sealed: VecDeque<Parcel>,
     spare: Vec<Items>,
@@ -68,7 +67,7 @@ pub(crate) struct Parcel {
 
 #[derive(Debug)]
 enum Content {
-    Items(Items, Encoded),
+    Items(Items),
     Request(Bytes),
 }
 
@@ -85,11 +84,10 @@ pub(crate) enum Push {
 }
 
 impl Queue {
-    pub(crate) fn new(limits: [Limits; 3], bytes_max: u64, resource: Encoded) -> Queue {
+    pub(crate) fn new(limits: [Limits; 3], bytes_max: u64) -> Queue {
         Queue {
             limits,
             bytes_max,
-            resource,
             open: Default::default(),
             sealed: VecDeque::new(),
             spare: Vec::new(),
@@ -122,7 +120,7 @@ impl Queue {
     pub(crate) fn push_item(
         &mut self,
         signal: Signal,
-        scope: &Encoded,
+        origin: &Origin,
         item: &[u8],
         count: u64,
         now: impl FnOnce() -> Instant,
@@ -134,9 +132,12 @@ impl Queue {
         let index = signal.index();
         let limit = self.limits[index].batch_items_max;
         let mut push = Push::Taken;
-        let overflows =
-            |open: &Open| open.items.count() + count > limit || open.items.bytes() + item.len() > REQUEST_BYTES_MAX;
-        if self.open[index].as_ref().is_some_and(overflows) {
+        let must_leave = |open: &Open| {
+            open.items.count() + count > limit
+                || open.items.bytes() + item.len() > REQUEST_BYTES_MAX
+                || !open.items.can_be_of(&origin.resource)
+        };
+        if self.open[index].as_ref().is_some_and(must_leave) {
             self.seal(signal);
             push = Push::Ready;
         }
@@ -147,7 +148,7 @@ impl Queue {
             let items = self.spare.pop().unwrap_or_else(|| Items::with_capacity(REQUEST_BYTES_EXPECTED));
             Open { items, since: now() }
         });
-        open.items.push(scope, item, count);
+        open.items.push(origin, item, count);
         if open.items.count() >= limit {
             self.seal(signal);
             push = Push::Ready;
@@ -175,8 +176,7 @@ impl Queue {
         if let Some(Open { items, .. }) = self.open[signal.index()].take() {
             // As it was held: without the tags and lengths that were put around each item.
             let (count, bytes) = (items.count(), items.held_bytes());
-            let resource = self.resource.clone();
-            self.push_sealed(signal, count, bytes, Content::Items(items, resource));
+            self.push_sealed(signal, count, bytes, Content::Items(items));
         }
     }
 
@@ -232,13 +232,6 @@ impl Queue {
             self.spare.push(items);
         }
     }
-
-    /// Replaces what is said of who sends, for what is sealed from now on.
-    #[allow(dead_code, reason = "for bridges whose resource comes late")]
-    pub(crate) fn set_resource(&mut self, resource: Encoded) {
-        self.seal_all();
-        self.resource = resource;
-    }
 }
 
 /// The room that a request takes while it is on its way.
@@ -258,7 +251,7 @@ impl Parcel {
     /// The whole request, and the buffer that it was gathered in.
     pub(crate) fn into_body(self) -> (Bytes, Option<Items>) {
         match self.content {
-            Content::Items(items, resource) => (items.to_request(&resource).into(), Some(items.cleared())),
+            Content::Items(items) => (items.to_request().into(), Some(items.cleared())),
             Content::Request(body) => (body, None),
         }
     }

@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::config::{Builder, Protocol};
-use super::envelope::{Encoded, Items};
+use super::envelope::{Encoded, Items, Origin};
 use super::queue::{Limits, Push, Queue};
 use super::record::attributes;
 use super::*;
@@ -29,9 +29,10 @@ fn limits(queue_items_max: u64, batch_items_max: u64) -> [Limits; 3] {
 fn request(item: impl Into<TelemetryData>) -> Vec<u8> {
     let item = item.into();
     let mut items = Items::default();
-    items.push(&Encoded(attributes::scope("lib", "1.2").into()), &item.bytes, 1);
-    let resource = Encoded(attributes::resource([("service.name", "shop")].into_iter()).into());
-    let body = items.to_request(&resource);
+    let resource = Encoded::new(&attributes::resource([("service.name", "shop")].into_iter()), "");
+    let scope = Encoded::new(&attributes::scope("lib", "1.2"), "");
+    items.push(&Origin { resource, scope }, &item.bytes, 1);
+    let body = items.to_request();
     let limits = wire::validate::Limits::default();
     let (batch, findings) = Batch::check(item.signal, body.clone().into(), &limits).unwrap();
     assert_eq!((batch.items().get(), findings.normalized, findings.invalid_ids.get()), (1, false, 0));
@@ -173,14 +174,15 @@ fn metrics_read_back_as_they_were_described() {
 
 #[test]
 fn items_of_several_scopes_stand_in_their_own() {
-    let scopes = ["a", "b", "a"].map(|name| Encoded(attributes::scope(name, "").into()));
+    let scopes = ["a", "b", "a"]
+        .map(|name| Origin { scope: Encoded::new(&attributes::scope(name, ""), ""), ..Origin::default() });
     let mut items = Items::default();
     for (scope, count) in scopes.iter().zip([2, 1, 1]) {
         for _ in 0..count {
             items.push(scope, &TelemetryData::from(TelemetryData::log("x")).bytes, 1);
         }
     }
-    let body = ExportLogsServiceRequest::decode(&items.to_request(&Encoded::default())[..]).unwrap();
+    let body = ExportLogsServiceRequest::decode(&items.to_request()[..]).unwrap();
     let found: Vec<_> = body.resource_logs[0]
         .scope_logs
         .iter()
@@ -236,17 +238,17 @@ proptest! {
     #[test]
     fn the_queue_equals_a_naive_one(actions in proptest::collection::vec((0u8..5, 0usize..3, 1u64..4), 1..200)) {
         let (queue_max, batch_max) = (10, 4);
-        let mut queue = Queue::new(limits(queue_max, batch_max), 1 << 20, Encoded::default());
+        let mut queue = Queue::new(limits(queue_max, batch_max), 1 << 20);
         let mut naive = Naive::default();
         let mut out = Vec::new();
         let mut now = Instant::now();
-        let scope = Encoded::default();
+        let origin = Origin::default();
         for (action, index, amount) in actions {
             let signal = Signal::ALL[index];
             let has_room = |naive: &Naive, count| naive.held[index] == 0 || naive.held[index] + count <= queue_max;
             match action {
                 0 | 1 => {
-                    let taken = queue.push_item(signal, &scope, b"x", 1, || now) != Push::Full;
+                    let taken = queue.push_item(signal, &origin, b"x", 1, || now) != Push::Full;
                     prop_assert_eq!(taken, has_room(&naive, 1));
                     if taken {
                         naive.held[index] += 1;
@@ -292,9 +294,9 @@ proptest! {
 
 #[test]
 fn bytes_are_bounded_but_one_large_item_passes() {
-    let mut queue = Queue::new(limits(100, 10), 10, Encoded::default());
-    let (scope, now) = (Encoded::default(), Instant::now());
-    let push = |queue: &mut Queue, bytes: &[u8]| queue.push_item(Signal::Logs, &scope, bytes, 1, || now);
+    let mut queue = Queue::new(limits(100, 10), 10);
+    let (origin, now) = (Origin::default(), Instant::now());
+    let push = |queue: &mut Queue, bytes: &[u8]| queue.push_item(Signal::Logs, &origin, bytes, 1, || now);
     assert_ne!(push(&mut queue, &[0; 20]), Push::Full);
     assert_eq!(push(&mut queue, &[0; 1]), Push::Full);
     queue.seal_all();

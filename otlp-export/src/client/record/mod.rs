@@ -99,7 +99,7 @@ thread_local! {
 
 impl Buffer {
     #[inline]
-    fn new() -> Buffer {
+    pub(crate) fn new() -> Buffer {
         // At the end of a thread its storage may be gone already.
         let mut bytes = KEPT.try_with(Cell::take).unwrap_or_default();
         if bytes.capacity() == 0 {
@@ -137,7 +137,7 @@ impl DerefMut for Buffer {
 
 /// As OTLP has it: nanoseconds since 1970, in UTC. What lies before or too far behind is the nearest that can be said.
 #[inline]
-fn unix_nanos(time: SystemTime) -> u64 {
+pub(crate) fn unix_nanos(time: SystemTime) -> u64 {
     let nanos = |since: std::time::Duration| {
         since.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(since.subsec_nanos()))
     };
