@@ -49,9 +49,39 @@
 //! [`direct()`](client::Builder::direct) before `build()`. `examples/` has a server on plain threads, a command-line tool and
 //! a rayon job; [`client`] has the rest.
 //!
+//! # The OpenTelemetry SDK
+//!
+//! A program that has the OpenTelemetry SDK keeps its instruments and providers; the feature `sdk` takes the place of
+//! `opentelemetry-otlp` and of the SDK's batch processors: one thread for spans and log records, no runtime, no executor,
+//! and a shutdown that is `Err` where anything was lost.
+//!
+//! ```
+//! use opentelemetry::trace::{Tracer, TracerProvider};
+//! use opentelemetry_sdk::trace::SdkTracerProvider;
+//! use otlp_export::sdk::Bridge;
+//!
+//! # let sink = std::net::TcpListener::bind("127.0.0.1:0")?;
+//! # let endpoint = format!("http://{}", sink.local_addr()?);
+//! # std::thread::spawn(move || for stream in sink.incoming() {
+//! #     use std::io::{Read, Write};
+//! #     let mut stream = stream.unwrap();
+//! #     std::thread::spawn(move || while stream.read(&mut [0; 65536]).is_ok_and(|count| count > 0) {
+//! #         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+//! #     });
+//! # });
+//! let bridge = Bridge::new(Bridge::from_env(|name| std::env::var(name).ok()).endpoint(endpoint))?;
+//! let tracers = SdkTracerProvider::builder().with_span_processor(bridge.span_processor()).build();
+//! tracers.tracer("shop").in_span("order", |_| ());
+//! tracers.shutdown()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! `examples/replace_opentelemetry_otlp.rs` has what changes in a program, line by line; the module `sdk` has the rest.
+//! A program that logs by the macros of the crate `log` sends that by [`client::Logger`], with or without the SDK.
+//!
 //! # Features
 //!
-//! All on by default, all additive: `client`; `pipeline` (destinations with queues and workers, the exporters `file` and
+//! All but `sdk` on by default, all additive: `client`; `sdk`, which brings what the SDK brings; `pipeline` (destinations with queues and workers, the exporters `file` and
 //! `debug`); `http`, `grpc` and `tls` (ring needs a C compiler) for the exporters and the client alike; `gzip`, `zstd`,
 //! `snappy` and `lz4` to compress. ci/client-size counts what the client is built of: 12 crates, 14 with `gzip`, 31 with
 //! `tls`.
@@ -69,7 +99,7 @@
 //! | `retry.rs`       | when to try again and when to give up                                          |
 //! | `connector.rs`   | a destination that is the next pipeline                                        |
 //! | `client/`        | the client for services, [`client::OtlpClient`]                                |
-//! | `sdk/`           | the bridge behind the OpenTelemetry SDK, [`sdk::Bridge`](#the-opentelemetry-sdk) |
+//! | `sdk/`           | the bridge behind the OpenTelemetry SDK                                        |
 //! | `otlp_http/`     | OTLP over HTTP/1.1                                                             |
 //! | `otlp_grpc/`     | OTLP over gRPC                                                                 |
 //! | `tls.rs`         | TLS of both, with certificates that are renewed                                |
@@ -79,6 +109,7 @@
 //! | `resolve.rs`     | names to addresses, remembered for a while                                     |
 //! | `unix.rs`        | names of Unix sockets                                                          |
 //! | `lock.rs`        | locks that a panic does not spoil                                              |
+//! | `quiet.rs`       | whether a thread is on the export path                                         |
 //! | `debug/`         | telemetry in words, for a person                                               |
 //! | `file/`          | telemetry into a file, to be read back                                         |
 //!
@@ -95,8 +126,8 @@
 //!
 //! `tx-N`, at most `num_consumers` for each destination, started when there is something to send and ended when there was
 //! nothing for a while. `tx-grpc`, one for each `otlp_grpc` exporter that was called; `tx-http`, one for each `otlp_http`
-//! exporter that no other thread hosts, while anything is on its way; `otlp-client`, one for each client in queued mode
-//! that records. Nothing else, and no thread for a request.
+//! exporter that no other thread hosts, while anything is on its way; `otlp-client`, one for each client and
+//! each bridge in queued mode that records. Nothing else, and no thread for a request.
 #![warn(missing_docs)]
 #![deny(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -294,7 +294,11 @@ impl OtlpGrpc {
             let make = move || {
                 let driver = Driver::new(Arc::clone(&plan), Arc::clone(&shared));
                 // It is closed, not stopped: what is open is to end first.
-                move |_: &otlp_core::Stop| driver.run()
+                move |_: &otlp_core::Stop| {
+                    #[cfg(feature = "client")]
+                    let _quiet = crate::quiet::enter();
+                    driver.run();
+                }
             };
             let spawned = Supervised::spawn("tx-grpc", self.threads, RestartBackoff::default(), make);
             let failed = |error| Failure::refused(Reason::IO, format!("cannot start the thread tx-grpc: {error}"));

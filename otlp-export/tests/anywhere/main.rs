@@ -4,6 +4,8 @@
 //! client that is used while the main thread's storage is taken down.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+#[cfg(feature = "sdk")]
+mod bridge;
 mod places;
 #[path = "../export/server.rs"]
 #[allow(dead_code)]
@@ -104,6 +106,10 @@ fn every_place_times_every_action() {
         (Endpoint::Healthy, healthy.url()),
     ];
     let mut cells = Vec::new();
+    #[cfg(feature = "sdk")]
+    let mut jobs = bridge::cells(&urls);
+    #[cfg(not(feature = "sdk"))]
+    let mut jobs = Vec::new();
     for place in Place::ALL {
         for action in [Action::Build, Action::Record, Action::Flush, Action::Shutdown, Action::Drop] {
             for (endpoint, url) in urls.clone() {
@@ -117,21 +123,25 @@ fn every_place_times_every_action() {
             }
         }
     }
-    let count = cells.len();
-    let cells = Arc::new(Mutex::new(cells));
+    jobs.extend(cells.into_iter().map(|(place, action, endpoint, url, mode)| {
+        let name = format!("{place:?} {action:?} {endpoint:?} {mode:?} {url}");
+        let run = move || {
+            let client = client(&url, endpoint, mode);
+            // Something is on its way already, from a thread of its own.
+            client.send_log("before").finish();
+            let make = move || job(client.clone(), action, endpoint, url.clone(), mode);
+            places::enter(place, &make)
+        };
+        (name, Box::new(run) as Job)
+    }));
+    let count = jobs.len();
+    let jobs = Arc::new(Mutex::new(jobs));
     let (sender, results) = channel();
     for _ in 0..16 {
-        let (cells, sender) = (Arc::clone(&cells), sender.clone());
+        let (jobs, sender) = (Arc::clone(&jobs), sender.clone());
         std::thread::spawn(move || {
-            while let Some((place, action, endpoint, url, mode)) = { cells.lock().unwrap().pop() } {
-                let name = format!("{place:?} {action:?} {endpoint:?} {mode:?} {url}");
-                let result = within(&name.clone(), move || {
-                    let client = client(&url, endpoint, mode);
-                    // Something is on its way already, from a thread of its own.
-                    client.send_log("before").finish();
-                    let make = move || job(client.clone(), action, endpoint, url.clone(), mode);
-                    places::enter(place, &make)
-                });
+            while let Some((name, run)) = { jobs.lock().unwrap().pop() } {
+                let result = within(&name, run);
                 sender.send((name, result)).unwrap();
             }
         });

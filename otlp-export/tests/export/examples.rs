@@ -17,6 +17,9 @@ use crate::server::{Seen, Server};
 mod command;
 #[path = "../../examples/rayon_job.rs"]
 mod rayon_job;
+#[cfg(feature = "sdk")]
+#[path = "../../examples/replace_opentelemetry_otlp.rs"]
+mod replace_opentelemetry_otlp;
 #[path = "../../examples/threaded_server.rs"]
 mod threaded_server;
 
@@ -91,4 +94,23 @@ fn the_job_counts_and_its_books_balance() {
     let stats = client.stats();
     assert_eq!(stats.of(Signal::Traces).delivered.get(), 21);
     assert_eq!(stats.of(Signal::Metrics).delivered.get(), 61);
+}
+
+#[cfg(feature = "sdk")]
+#[test]
+fn a_program_with_the_sdk_is_moved_to_the_bridge() {
+    let server = Server::start([]);
+    let url = server.url();
+    let look_up = |name: &str| (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| url.clone());
+    let providers = replace_opentelemetry_otlp::providers(look_up).unwrap();
+    replace_opentelemetry_otlp::work(&providers);
+    assert!(replace_opentelemetry_otlp::shutdown(&providers));
+    let seen: Vec<_> = server.seen.try_iter().collect();
+    let spans = spans(&seen);
+    let order = spans.iter().find(|span| span.name == "order").unwrap();
+    assert!(spans.iter().any(|span| span.name == "pay" && span.parent_span_id == order.span_id));
+    let logs = seen.iter().find(|seen| seen.line.contains("/v1/logs")).unwrap();
+    let logs = ExportLogsServiceRequest::decode(&logs.body[..]).unwrap();
+    assert_eq!(logs.resource_logs[0].scope_logs[0].log_records[0].span_id, order.span_id);
+    assert!(seen.iter().any(|seen| seen.line.contains("/v1/metrics")));
 }

@@ -10,5 +10,7 @@ mod destinations;
 #[cfg(feature = "client")]
 mod examples;
 mod http;
+#[cfg(feature = "sdk")]
+mod sdk;
 mod server;
 mod support;
