@@ -24,10 +24,10 @@ TESTDATA = pathlib.Path("otlp-export/src/otlp_http/testdata")
 CERTIFICATE, KEY = TESTDATA / "cert.pem", TESTDATA / "key.pem"
 
 
-def run(**environment):
-    """Runs the example with these variables alone; gives what it printed, which is how much was delivered."""
+def run(program, **environment):
+    """Runs an example with these variables alone; gives what it printed, which is how much was delivered."""
     variables = {f"OTEL_{name}": str(value) for name, value in environment.items()}
-    done = subprocess.run([PROGRAM], env=variables, capture_output=True, text=True, timeout=DEADLINE_S)
+    done = subprocess.run([program], env=variables, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -138,7 +138,7 @@ class Client(unittest.TestCase):
         self.assertEqual(histogram.aggregation_temporality, 1)
 
     def send(self, url, **more):
-        said = run(EXPORTER_OTLP_ENDPOINT=url, RESOURCE_ATTRIBUTES="team=a%20b,service.name=not", **more)
+        said = run(PROGRAM, EXPORTER_OTLP_ENDPOINT=url, RESOURCE_ATTRIBUTES="team=a%20b,service.name=not", **more)
         self.assertEqual(said, "6 items delivered")
 
     def test_http(self):

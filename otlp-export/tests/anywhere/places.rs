@@ -93,7 +93,10 @@ pub(crate) fn enter(place: Place, make: &dyn Fn() -> Job) -> Answer {
             receiver.recv_timeout(LONG).map_err(|_| "the end of a thread hangs".to_owned())?
         }
         Place::SignalThread => on_signal(job),
-        Place::ForkedChild => in_child(job),
+        Place::ForkedChild => {
+            others_have_begun();
+            in_child(job)
+        }
         Place::CurrentThreadRuntime => {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(async { job() })
@@ -128,6 +131,24 @@ fn on_signal(job: Job) -> Answer {
     receiver.recv_timeout(LONG).map_err(|_| "the signal's thread hangs".to_owned())?
 }
 
+/// Waits until no other thread runs, where the system tells, for a while at most.
+///
+/// std has a lock that each thread takes as it begins and as it ends. If one holds it when the fork comes, no thread of the
+/// child ever begins, whoever wants one: not ours to mend, and nothing that these tests are for.
+fn others_have_begun() {
+    let ours = std::fs::read_link("/proc/thread-self").ok();
+    let ours = ours.as_deref().and_then(std::path::Path::file_name);
+    let runs = |task: std::io::Result<std::fs::DirEntry>| {
+        let Ok(task) = task else { return false };
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        Some(&*task.file_name()) != ours && !stat.rsplit(')').next().unwrap_or_default().starts_with(" S")
+    };
+    let begun = Instant::now();
+    while std::fs::read_dir("/proc/self/task").is_ok_and(|mut tasks| tasks.any(runs)) && begun.elapsed() < LONG / 10 {
+        std::thread::yield_now();
+    }
+}
+
 /// Runs it in a child of fork, which ends with it; kills one that does not end.
 pub(crate) fn in_child(job: impl FnOnce() -> Answer) -> Answer {
     match fork().unwrap() {
@@ -141,7 +162,9 @@ pub(crate) fn in_child(job: impl FnOnce() -> Answer) -> Answer {
                 }
                 Err(_) => 2,
             };
-            std::process::exit(code);
+            // Not `std::process::exit`: what it takes down is behind a lock of std's that every thread takes as it begins and
+            // ends, one of the parent's perhaps when the fork came.
+            signal_hook::low_level::exit(code);
         }
         Fork::Parent(child) => {
             let begun = Instant::now();

@@ -183,18 +183,14 @@ fn a_full_queue_drops_the_newest_the_oldest_or_waits() {
         (WhenFull::Refuse, 4..8),
         (WhenFull::Block, 0..12),
     ] {
-        // The first request is answered when the test has recorded everything; under Block when the queue is full.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let builder = Bridge::builder().endpoint(url).batch_items_max(4).queue_items_max(8).when_full(policy);
-        let bridge = Bridge::new(builder.batch_delay(LONG).block_timeout(LONG)).unwrap();
+        let bridge = Bridge::new(builder.batch_delay(LONG).block_timeout(LONG).retry(quick())).unwrap();
         let tracers = tracers(&bridge, "shop");
         record_spans(&tracers, 4);
-        // On its way, and holds its room: nobody has accepted its connection.
-        let begun = Instant::now();
-        while bridge.stats().attempts == 0 && begun.elapsed() < SHORT {
-            std::thread::yield_now();
-        }
+        // They are on their way, and hold their room until somebody reads from a later connection.
+        let (first, _) = listener.accept().unwrap();
         let recorder = std::thread::spawn({
             let tracers = tracers.clone();
             move || {
@@ -205,12 +201,14 @@ fn a_full_queue_drops_the_newest_the_oldest_or_waits() {
         if policy != WhenFull::Block {
             recorder.join().unwrap();
             assert_eq!(bridge.stats().total().dropped.of(Reason::QUEUE_FULL).get(), 4, "{policy:?}");
+            drop(first);
             let server = Server::listen(listener, []);
             tracers.shutdown_with_timeout(LONG).unwrap_err();
             let names: Vec<_> = server.seen.try_iter().flat_map(|seen| spans(&seen)).map(|span| span.name).collect();
             let expected: Vec<_> = (0..4).chain(kept).map(|number| format!("span-{number}")).collect();
             assert_eq!(names, expected, "{policy:?}");
         } else {
+            drop(first);
             let server = Server::listen(listener, []);
             recorder.join().unwrap();
             tracers.shutdown_with_timeout(LONG).unwrap();
