@@ -3,11 +3,10 @@
 The sinks are those of the client's tests; what is sent is the example `sdk_all_signals`.
 """
 import os
-import ssl
 import unittest
 
-from harness import REQUESTS, Sink, attributes
-from test_client import CERTIFICATE, KEY, GrpcSink, JsonSink, run
+from harness import GrpcSink, Sink, attributes
+from test_client import CERTIFICATE, CERTIFICATES, JsonSink, by_name, firsts, run
 
 PROGRAM = os.environ.get("OTLP_BRIDGE_EXAMPLE", "target/debug/examples/sdk_all_signals")
 
@@ -82,17 +81,13 @@ class Bridge(unittest.TestCase):
         for compression in ("none", "gzip"):
             sink = Sink()
             self.send(sink.url, EXPORTER_OTLP_COMPRESSION=compression)
-            self.check({path: sink.wait(path, len)[0] for path in REQUESTS})
+            self.check(firsts(sink))
             sink.close()
 
     def test_https(self):
-        sink = Sink()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(CERTIFICATE, KEY)
-        sink.server.socket = context.wrap_socket(sink.server.socket, server_side=True)
-        url = sink.url.replace("http://127.0.0.1", "https://localhost")
-        self.send(url, EXPORTER_OTLP_CERTIFICATE=CERTIFICATE)
-        self.check({path: sink.wait(path, len)[0] for path in REQUESTS})
+        sink = Sink(CERTIFICATES)
+        self.send(by_name(sink), EXPORTER_OTLP_CERTIFICATE=CERTIFICATE)
+        self.check(firsts(sink))
         sink.close()
 
     def test_json(self):
@@ -112,10 +107,11 @@ class Bridge(unittest.TestCase):
 
     def test_grpc(self):
         for tls in (False, True):
-            sink = GrpcSink(tls)
+            sink = GrpcSink(CERTIFICATES if tls else None)
+            url = by_name(sink) if tls else f"http://{sink.endpoint}"
             more = {"EXPORTER_OTLP_CERTIFICATE": CERTIFICATE} if tls else {}
-            self.send(sink.url, EXPORTER_OTLP_PROTOCOL="grpc", **more)
-            self.check(sink.requests)
+            self.send(url, EXPORTER_OTLP_PROTOCOL="grpc", **more)
+            self.check(firsts(sink))
             sink.close()
 
 

@@ -2,26 +2,22 @@
 
 The sinks are Python's http.server and a grpcio server, each with and without TLS; what is sent is the example `all_signals`.
 """
-import concurrent.futures
 import http.server
 import json
 import os
 import pathlib
-import ssl
 import subprocess
 import threading
+import types
 import unittest
 
-import grpc
-from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
-from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
-from harness import DEADLINE_S, REQUESTS, Sink, attributes
+from harness import DEADLINE_S, REQUESTS, GrpcSink, Sink, attributes
 
 PROGRAM = os.environ.get("OTLP_CLIENT_EXAMPLE", "target/debug/examples/all_signals")
 TESTDATA = pathlib.Path("otlp-export/src/otlp_http/testdata")
-CERTIFICATE, KEY = TESTDATA / "cert.pem", TESTDATA / "key.pem"
+CERTIFICATE = TESTDATA / "cert.pem"
+CERTIFICATES = types.SimpleNamespace(server=(CERTIFICATE, TESTDATA / "key.pem"))
 
 
 def run(program, **environment):
@@ -60,39 +56,15 @@ class JsonSink:
         self.server.server_close()
 
 
-class GrpcSink:
-    """A grpcio server for the three services; keeps what arrives by the path that HTTP has for it."""
+def firsts(sink):
+    """The first message of each signal, by path."""
+    return {path: sink.wait(path, len)[0] for path in REQUESTS}
 
-    def __init__(self, tls):
-        self.requests, self.metadata = {}, []
-        self.server = grpc.server(concurrent.futures.ThreadPoolExecutor(4))
-        for path, kind, add, answer in [
-            ("/v1/traces", trace_service_pb2_grpc.TraceServiceServicer,
-             trace_service_pb2_grpc.add_TraceServiceServicer_to_server, trace_service_pb2.ExportTraceServiceResponse),
-            ("/v1/metrics", metrics_service_pb2_grpc.MetricsServiceServicer,
-             metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server, metrics_service_pb2.ExportMetricsServiceResponse),
-            ("/v1/logs", logs_service_pb2_grpc.LogsServiceServicer,
-             logs_service_pb2_grpc.add_LogsServiceServicer_to_server, logs_service_pb2.ExportLogsServiceResponse),
-        ]:
-            add(self.servicer(path, kind, answer), self.server)
-        if tls:
-            pair = (KEY.read_bytes(), CERTIFICATE.read_bytes())
-            port = self.server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
-        else:
-            port = self.server.add_insecure_port("127.0.0.1:0")
-        self.url = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
-        self.server.start()
 
-    def servicer(self, path, kind, answer):
-        def export(_, request, context):
-            self.requests[path] = request
-            self.metadata.append(dict(context.invocation_metadata()))
-            return answer()
-
-        return type("Servicer", (kind,), {"Export": export})()
-
-    def close(self):
-        self.server.stop(None).wait(DEADLINE_S)
+def by_name(sink):
+    """Where a sink is, for a client that compares the name in a certificate."""
+    url = getattr(sink, "url", None) or f"https://{sink.endpoint}"
+    return url.replace("127.0.0.1", "localhost")
 
 
 class Client(unittest.TestCase):
@@ -145,18 +117,14 @@ class Client(unittest.TestCase):
         for compression in ("none", "gzip"):
             sink = Sink()
             self.send(sink.url, EXPORTER_OTLP_COMPRESSION=compression, EXPORTER_OTLP_HEADERS="api-key=k%3D1")
-            self.check({path: sink.wait(path, len)[0] for path in REQUESTS})
+            self.check(firsts(sink))
             self.assertTrue(all(headers["api-key"] == "k=1" for headers in sink.headers))
             sink.close()
 
     def test_https(self):
-        sink = Sink()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(CERTIFICATE, KEY)
-        sink.server.socket = context.wrap_socket(sink.server.socket, server_side=True)
-        url = sink.url.replace("http://127.0.0.1", "https://localhost")
-        self.send(url, EXPORTER_OTLP_CERTIFICATE=CERTIFICATE)
-        self.check({path: sink.wait(path, len)[0] for path in REQUESTS})
+        sink = Sink(CERTIFICATES)
+        self.send(by_name(sink), EXPORTER_OTLP_CERTIFICATE=CERTIFICATE)
+        self.check(firsts(sink))
         sink.close()
 
     def test_json(self):
@@ -178,11 +146,12 @@ class Client(unittest.TestCase):
 
     def test_grpc(self):
         for tls in (False, True):
-            sink = GrpcSink(tls)
+            sink = GrpcSink(CERTIFICATES if tls else None)
+            url = by_name(sink) if tls else f"http://{sink.endpoint}"
             more = {"EXPORTER_OTLP_CERTIFICATE": CERTIFICATE} if tls else {}
-            self.send(sink.url, EXPORTER_OTLP_PROTOCOL="grpc", EXPORTER_OTLP_HEADERS="api-key=k", **more)
-            self.check(sink.requests)
-            self.assertTrue(all(metadata["api-key"] == "k" for metadata in sink.metadata))
+            self.send(url, EXPORTER_OTLP_PROTOCOL="grpc", EXPORTER_OTLP_HEADERS="api-key=k", **more)
+            self.check(firsts(sink))
+            self.assertTrue(all(headers["api-key"] == "k" for headers in sink.headers))
             sink.close()
 
 
