@@ -60,9 +60,7 @@ pub(super) fn destination(
     let queue = match component.component.name {
         // Its table has no queue: whoever sends waits for the write.
         "file" => queue::Config::disabled(),
-        _ => {
-            section.sub("sending_queue").map_or_else(|| Ok(queue::Config::disabled()), |queue| sending_queue(&queue))?
-        }
+        _ => sending_queue(section)?,
     };
     Ok(Destination::new(Settings {
         queue,
@@ -108,12 +106,8 @@ pub(super) fn otlp_http_config(section: &Section, extensions: &Extensions<'_>) -
         idle_conn_timeout: section.duration("idle_conn_timeout"),
         disable_keep_alives: section.bool("disable_keep_alives"),
         user_agent: String::new(),
-        sending_queue: section
-            .sub("sending_queue")
-            .map_or_else(|| Ok(queue::Config::disabled()), |queue| sending_queue(&queue))?,
-        retry_on_failure: section
-            .sub("retry_on_failure")
-            .map_or_else(retry::Config::default, |retry| retry_on_failure(&retry)),
+        sending_queue: sending_queue(section)?,
+        retry_on_failure: retry_on_failure(section),
     };
     config.check().map_err(|error| section.error_at(&error.key, error.message))?;
     match config.unbuilt() {
@@ -143,12 +137,8 @@ pub(super) fn otlp_grpc_config(section: &Section, extensions: &Extensions<'_>) -
         authority: section.str("authority").to_owned(),
         wait_for_ready: section.bool("wait_for_ready"),
         timeout: section.duration("timeout"),
-        sending_queue: section
-            .sub("sending_queue")
-            .map_or_else(|| Ok(queue::Config::disabled()), |queue| sending_queue(&queue))?,
-        retry_on_failure: section
-            .sub("retry_on_failure")
-            .map_or_else(retry::Config::default, |retry| retry_on_failure(&retry)),
+        sending_queue: sending_queue(section)?,
+        retry_on_failure: retry_on_failure(section),
     };
     config.check().map_err(|error| section.error_at(&error.key, error.message))?;
     match config.unbuilt() {
@@ -257,7 +247,9 @@ fn writer(section: &Section, paths: &[String]) -> Made<Output> {
     })
 }
 
-fn sending_queue(section: &Section) -> Made<queue::Config> {
+/// The `sending_queue` section of an exporter; none is no queue.
+fn sending_queue(exporter: &Section) -> Made<queue::Config> {
+    let Some(section) = exporter.sub("sending_queue") else { return Ok(queue::Config::disabled()) };
     let sizer = |name: &str| match name {
         "items" => Sizer::Items,
         "bytes" => Sizer::Bytes,
@@ -293,12 +285,14 @@ fn sending_queue(section: &Section) -> Made<queue::Config> {
     };
     config.check().map_err(|error| section.error_at(&error.key, error.message))?;
     match config.unbuilt() {
-        Some(key) => Err(not_built(section, key, key)),
+        Some(key) => Err(not_built(&section, key, key)),
         None => Ok(config),
     }
 }
 
-fn retry_on_failure(section: &Section) -> retry::Config {
+/// The `retry_on_failure` section of an exporter; none is the default.
+fn retry_on_failure(exporter: &Section) -> retry::Config {
+    let Some(section) = exporter.sub("retry_on_failure") else { return retry::Config::default() };
     retry::Config {
         enabled: section.bool("enabled"),
         initial_interval: section.duration("initial_interval"),
