@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use otlp_benches::load::corpus::{Corpus, Plan};
+use otlp_benches::load::corpus::{Corpus, FieldOrder, Plan};
 use otlp_benches::load::report::{self, Quantiles};
 use otlp_benches::load::run::{self, Settings, line};
 use otlp_benches::load::sender::{Options, Schedule, Sender};
@@ -87,6 +87,12 @@ enum CodingName {
     Zstd,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum FieldOrderName {
+    Ascending,
+    Collector,
+}
+
 /// What the bodies are. The same arguments give the same bodies, on every machine.
 #[derive(Args)]
 struct CorpusArgs {
@@ -107,6 +113,10 @@ struct CorpusArgs {
 
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+
+    /// Fields by number, or from the last to the first as the Collector writes them (not with zstd).
+    #[arg(long, value_enum, default_value = "ascending")]
+    field_order: FieldOrderName,
 
     /// Different bodies, sent in turn [default: as many as hold 8192 items, from 8 to 256].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
@@ -446,6 +456,10 @@ impl CorpusArgs {
             },
             level: self.level,
             seed: self.seed,
+            field_order: match self.field_order {
+                FieldOrderName::Ascending => FieldOrder::Ascending,
+                FieldOrderName::Collector => FieldOrder::Collector,
+            },
             bodies: self.bodies.map(|bodies| bodies as usize),
         }
     }

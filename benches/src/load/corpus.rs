@@ -22,6 +22,7 @@ use otlp_core::wire::schema::Message;
 use otlp_core::wire::writer::{begin, end, put_delimited};
 
 use super::compress::{self, Trailer};
+use super::order;
 use super::stamp::{self, Stamp};
 use super::{Problem, doing};
 
@@ -38,8 +39,20 @@ pub struct Plan {
     pub level: Option<i32>,
     /// The same seed gives the same bodies.
     pub seed: u64,
+    /// How the fields of messages follow each other.
+    pub field_order: FieldOrder,
     /// How many different bodies; `None` is as many as hold 8192 items, from 8 to 256.
     pub bodies: Option<usize>,
+}
+
+/// How the fields of messages follow each other on the wire; what they say is the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FieldOrder {
+    /// By number, as nearly all SDKs write them.
+    #[default]
+    Ascending,
+    /// From the last to the first, as the Collector does: see [`order`](super::order).
+    Collector,
 }
 
 /// The bodies.
@@ -100,13 +113,17 @@ impl Corpus {
 
 impl Template {
     fn new(plan: &Plan, seed: u64) -> Result<Template, Problem> {
-        let (plain, at) = stamped(plan.signal, &generate::request(plan.signal, seed, plan.items))
+        let (plain, at) = stamped(plan.signal, &generate::request(plan.signal, seed, plan.items), plan.field_order)
             .ok_or_else(|| Problem("the generated body is not as expected".into()))?;
         let (encoded, stamp_at, trailer) = match plan.coding {
             Coding::Identity => (plain.clone(), at, None),
             Coding::Gzip => {
                 let (encoded, at, trailer) = compress::gzip(&plain, at, plan.level.unwrap_or(6).clamp(0, 9) as u32);
                 (encoded, at, Some(trailer))
+            }
+            // All that stands before the stamp is not compressed, and here that is nearly everything.
+            Coding::Zstd if plan.field_order == FieldOrder::Collector => {
+                return Err(Problem("cannot send zstd in the Collector's field order; only none and gzip".into()));
             }
             Coding::Zstd => {
                 let (encoded, at) = compress::zstd(&plain, at, plan.level.unwrap_or(3)).map_err(doing("zstd"))?;
@@ -198,7 +215,7 @@ pub fn time_index(time_unix_nano: u64) -> Option<u64> {
 }
 
 /// The body with a stamp and with an index in every item, and where the stamp stands.
-fn stamped(signal: Signal, generated: &[u8]) -> Option<(Vec<u8>, usize)> {
+fn stamped(signal: Signal, generated: &[u8], field_order: FieldOrder) -> Option<(Vec<u8>, usize)> {
     let mut out = Vec::with_capacity(generated.len() + 128);
     for envelope in fields(generated) {
         let envelope = envelope.ok()?;
@@ -217,6 +234,9 @@ fn stamped(signal: Signal, generated: &[u8]) -> Option<(Vec<u8>, usize)> {
             }
         }
         end(&mut out, open);
+    }
+    if field_order == FieldOrder::Collector {
+        out = order::backwards(order::REQUESTS[signal.index()], &out)?;
     }
     let text = Stamp::default().text();
     let at = out.windows(text.len()).position(|window| window == text)?;
@@ -242,10 +262,11 @@ mod tests {
     use super::*;
     use otlp_core::ByteSize;
     use otlp_core::codec::decode;
+    use otlp_core::wire::normalize::normalize;
     use otlp_core::wire::{Limits, validate};
 
     fn plan(signal: Signal, items: usize, coding: Coding) -> Plan {
-        Plan { signal, items, coding, level: None, seed: 3, bodies: Some(3) }
+        Plan { signal, items, coding, level: None, seed: 3, field_order: FieldOrder::Ascending, bodies: Some(3) }
     }
 
     #[test]
@@ -276,6 +297,33 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_collectors_order_carries_the_same_items() {
+        for signal in Signal::ALL {
+            for coding in [Coding::Identity, Coding::Gzip] {
+                let ascending = plan(signal, 40, coding);
+                let backwards = Plan { field_order: FieldOrder::Collector, ..ascending.clone() };
+                let stamp = Stamp { request: 77, due_unix_nano: 1 << 60 };
+                let body = |plan: Plan| {
+                    let sent = Corpus::new(plan).unwrap().template(1).body(&stamp);
+                    decode(coding, &sent, ByteSize(1 << 24), &mut |_| Ok(())).unwrap()
+                };
+                let (ascending, backwards) = (body(ascending), body(backwards));
+                assert!(ascending != backwards && ascending.len() == backwards.len());
+                let normal = normalize(signal, &backwards);
+                let mut index = 0;
+                walk(signal, &normal, |item| {
+                    assert_eq!(item_index(item.kind, item.bytes), Some(index), "{signal} {coding}");
+                    assert_eq!(Stamp::of_resource(item.resource), Some(stamp));
+                    index += 1;
+                });
+                assert_eq!(index, 40);
+            }
+        }
+        let zstd = Plan { field_order: FieldOrder::Collector, ..plan(Signal::Logs, 10, Coding::Zstd) };
+        assert!(Corpus::new(zstd).is_err());
     }
 
     #[test]

@@ -15,6 +15,9 @@ use super::{Problem, doing};
 /// The unit of CPU times in /proc, which is this on every Linux (USER_HZ).
 const TICKS_A_SECOND: f64 = 100.0;
 
+/// What two readings in ticks may differ by from the nanoseconds between them: user and system time are each cut off, twice.
+const TICKS_ERROR_S: f64 = 0.03;
+
 /// A process that runs.
 #[derive(Debug)]
 pub struct Process {
@@ -24,12 +27,10 @@ pub struct Process {
 }
 
 /// What /proc said about a process.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Sample {
-    /// CPU seconds in user mode, of all its threads.
-    pub user_s: f64,
-    /// CPU seconds in the kernel.
-    pub system_s: f64,
+    /// CPU time of all its threads.
+    pub cpu: CpuTime,
     /// Times that one of its present threads went to sleep and so had to be woken.
     pub wakeups: u64,
     /// Resident now.
@@ -38,6 +39,39 @@ pub struct Sample {
     pub peak_kib: u64,
     /// Threads.
     pub threads: usize,
+}
+
+/// CPU time at one instant: to the tick, of all threads that ever were, and to the nanosecond, of those that are.
+#[derive(Clone, Debug, Default)]
+pub struct CpuTime {
+    /// Seconds in user mode.
+    pub user_s: f64,
+    /// Seconds in the kernel.
+    pub system_s: f64,
+    /// Thread and nanoseconds; a thread on a CPU now lacks what it used since the kernel's last tick (4 ms at most).
+    threads_ns: Vec<(u32, u64)>,
+}
+
+impl CpuTime {
+    /// Seconds since `before`: from the nanoseconds where they are of all threads, else from the ticks.
+    pub fn since(&self, before: &CpuTime) -> f64 {
+        let ticks_s = self.user_s + self.system_s - before.user_s - before.system_s;
+        let at = |threads: &[(u32, u64)], id| threads.iter().find(|thread| thread.0 == id).map(|thread| thread.1);
+        let has_ended = before.threads_ns.iter().any(|&(id, _)| at(&self.threads_ns, id).is_none());
+        let since = |&(id, ns): &(u32, u64)| ns.saturating_sub(at(&before.threads_ns, id).unwrap_or(0));
+        let exact_s = self.threads_ns.iter().map(since).sum::<u64>() as f64 / 1e9;
+        // A thread that began and ended in between is in the ticks alone.
+        if has_ended || (exact_s - ticks_s).abs() > TICKS_ERROR_S { ticks_s } else { exact_s }
+    }
+
+    /// Seconds since `before` in user mode and in the kernel; the split is the kernel's, which samples it.
+    pub fn split_since(&self, before: &CpuTime) -> (f64, f64) {
+        let (user_s, system_s) = (self.user_s - before.user_s, self.system_s - before.system_s);
+        let whole = user_s + system_s;
+        let part = if whole > 0.0 { user_s / whole } else { 0.0 };
+        let total = self.since(before);
+        (total * part, total * (1.0 - part))
+    }
 }
 
 impl Process {
@@ -122,9 +156,9 @@ pub fn sample(process: u32) -> Result<Sample, Problem> {
     let (user_s, system_s) = cpu_times(&read("stat")?)
         .ok_or_else(|| Problem(format!("/proc/{process}/stat is not as proc_pid_stat(5) has it")))?;
     let status = read("status")?;
+    let threads_ns = threads_ns(&directory, "");
     let mut sample = Sample {
-        user_s,
-        system_s,
+        cpu: CpuTime { user_s, system_s, threads_ns },
         resident_kib: status_field(&status, "VmRSS:"),
         peak_kib: status_field(&status, "VmHWM:"),
         ..Sample::default()
@@ -138,14 +172,47 @@ pub fn sample(process: u32) -> Result<Sample, Problem> {
     Ok(sample)
 }
 
-/// CPU seconds of this process' threads whose names begin so.
-pub fn own_cpu_s(prefix: &str) -> f64 {
-    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let of = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
-    of.filter(|stat| stat.split_once('(').is_some_and(|(_, rest)| rest.starts_with(prefix)))
-        .filter_map(|stat| cpu_times(&stat))
-        .map(|(user, system)| user + system)
-        .sum()
+/// CPU time of this process' threads whose names begin so, which must not end between two readings.
+pub fn own_cpu(prefix: &str) -> CpuTime {
+    let threads_ns = threads_ns(Path::new("/proc/self"), prefix);
+    let user_s = threads_ns.iter().map(|thread| thread.1).sum::<u64>() as f64 / 1e9;
+    CpuTime { user_s, system_s: 0.0, threads_ns }
+}
+
+/// Threads of a process and their nanoseconds on a CPU (`schedstat`), those whose names begin so.
+fn threads_ns(process: &Path, prefix: &str) -> Vec<(u32, u64)> {
+    let tasks = fs::read_dir(process.join("task")).into_iter().flatten().flatten();
+    // A thread may end while this is read.
+    let read = |path: &Path| {
+        if !prefix.is_empty() && !fs::read_to_string(path.join("comm")).ok()?.starts_with(prefix) {
+            return None;
+        }
+        let ns = fs::read_to_string(path.join("schedstat")).ok()?.split_ascii_whitespace().next()?.parse().ok()?;
+        Some((path.file_name()?.to_str()?.parse().ok()?, ns))
+    };
+    tasks.filter_map(|task| read(&task.path())).collect()
+}
+
+/// What all cores together have done since the system started, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MachineTime {
+    /// Worked, for whomever.
+    pub busy_s: f64,
+    /// Wanted to work and were not let by the hypervisor.
+    pub stolen_s: f64,
+}
+
+/// Reads `/proc/stat`; zero where there is none.
+pub fn machine_time() -> MachineTime {
+    machine_time_of(&fs::read_to_string("/proc/stat").unwrap_or_default())
+}
+
+/// The line of all cores (proc_stat(5)): user, nice, system, idle, iowait, irq, softirq, steal.
+fn machine_time_of(stat: &str) -> MachineTime {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
+    let ticks: Vec<f64> = line.split_ascii_whitespace().map_while(|field| field.parse().ok()).collect();
+    let at = |place: usize| ticks.get(place).copied().unwrap_or(0.0) / TICKS_A_SECOND;
+    MachineTime { busy_s: at(0) + at(1) + at(2) + at(5) + at(6), stolen_s: at(7) }
 }
 
 /// Forgets the peak of a process' resident memory, so that `peak_kib` is that from now on.
@@ -197,6 +264,31 @@ mod tests {
         let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 1 0 0 0 250 50 3 4 20 0 1 0 5 1 1";
         assert_eq!(cpu_times(stat), Some((2.5, 0.5)));
         assert_eq!(cpu_times("7 (a"), None);
+    }
+
+    #[test]
+    fn nanoseconds_are_believed_where_no_thread_is_missing() {
+        let time = |user_s, threads: &[(u32, u64)]| CpuTime { user_s, system_s: 1.0, threads_ns: threads.to_vec() };
+        let before = time(2.0, &[(1, 1_900_000_000), (2, 1_100_000_000)]);
+        // 3 ms and 4 ms, of which the ticks know one hundredth of a second.
+        let after = time(2.01, &[(1, 1_903_000_000), (2, 1_104_000_000)]);
+        assert!((after.since(&before) - 0.007).abs() < 1e-9);
+        // The second thread ended, or another came and went: only the ticks know of it.
+        assert!((time(2.5, &[(1, 1_903_000_000)]).since(&before) - 0.5).abs() < 1e-9);
+        assert!((time(2.5, &[(1, 1_903_000_000), (2, 1_104_000_000)]).since(&before) - 0.5).abs() < 1e-9);
+        // A new thread is counted from its beginning.
+        let after = time(2.05, &[(1, 1_903_000_000), (2, 1_104_000_000), (3, 40_000_000)]);
+        assert!((after.since(&before) - 0.047).abs() < 1e-9);
+        let (user_s, system_s) = after.split_since(&before);
+        assert!((user_s - 0.047).abs() < 1e-9 && system_s.abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_machine_works_or_is_stolen_from() {
+        let stat = "cpu  100 20 30 4000 50 6 7 8 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n";
+        let time = machine_time_of(stat);
+        assert!((time.busy_s - 1.63).abs() < 1e-9 && (time.stolen_s - 0.08).abs() < 1e-9);
+        assert_eq!(machine_time_of(""), MachineTime::default());
     }
 
     #[cfg(target_os = "linux")]

@@ -56,6 +56,13 @@ pub struct Report {
     pub arrival: Quantiles,
     /// From a request's due time to its sending.
     pub held_up: Quantiles,
+    /// From a request's due time to its sending where a connection only waited for that time: the generator's own delay.
+    pub late: Quantiles,
+    /// The share of the requests due in the window that were sent before its end; none for saturation. Below 1 somebody did
+    /// not keep up with the rate: the program, or, where `disturbed` says so, the generator.
+    pub sent: Option<f64>,
+    /// Who else worked in the window.
+    pub machine: Machine,
     /// Requests due in the window and not sent, all connections being busy.
     pub unsent_requests: u64,
     /// Memory.
@@ -76,8 +83,43 @@ pub struct Report {
     pub arrival_cdf: Vec<(f64, f64)>,
     /// The state of things through the run, from the first request to the end of what was awaited.
     pub series: Vec<Point>,
+    /// Why its latencies, and the rate that was offered, say little about the program; none if all is well.
+    pub disturbed: Vec<String>,
     /// Why this run must not be used; none if all is well.
     pub failures: Vec<String>,
+}
+
+/// What else took the machine's time in the window.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Machine {
+    /// Share of their cores that sender and sink used.
+    pub own_of_cores: f64,
+    /// What neither they nor the program used, in cores; from ticks, so to some hundredths of a core.
+    pub others_of_a_core: f64,
+    /// What the hypervisor withheld, in cores.
+    pub stolen_of_a_core: f64,
+}
+
+/// Why a run measured something else than the program: sender and sink at their limit, the sender late by itself, or others
+/// at work. A saturated run is to be at somebody's limit, and has no latencies.
+pub fn disturbed(machine: &Machine, is_paced: bool, late: &Quantiles, arrival: &Quantiles) -> Vec<String> {
+    let mut disturbed = Vec::new();
+    let percent = |part: f64| 100.0 * part;
+    if is_paced && machine.own_of_cores > 0.9 {
+        let own = percent(machine.own_of_cores);
+        disturbed.push(format!("sender and sink used {own:.0} % of their cores"));
+    }
+    // What the sender is late by, programs are charged with. It is also woken late by its own requests before.
+    if is_paced && late.p99_us > 1000.0 && late.p99_us > arrival.p99_us / 4.0 {
+        disturbed.push(format!("the sender itself was {:.0} us late at p99", late.p99_us));
+    }
+    if machine.others_of_a_core > 0.15 {
+        disturbed.push(format!("others used {:.0} % of a core", percent(machine.others_of_a_core)));
+    }
+    if machine.stolen_of_a_core > 0.05 {
+        disturbed.push(format!("the hypervisor withheld {:.0} % of a core", percent(machine.stolen_of_a_core)));
+    }
+    disturbed
 }
 
 /// The state of things at one time.
@@ -261,6 +303,15 @@ impl fmt::Display for Report {
         writeln!(f, "  answer     {}", self.answer)?;
         writeln!(f, "  arrival    {}", self.arrival)?;
         writeln!(f, "  held up    {}, {} not sent", self.held_up, self.unsent_requests)?;
+        let sent =
+            self.sent.map_or_else(String::new, |sent| format!("{:.1} % of what was due was sent; ", 100.0 * sent));
+        writeln!(
+            f,
+            "  trust      {sent}sender late by itself p99 {:.0} us; sender and sink {:.0} % of their cores, others {:.0} % of one",
+            self.late.p99_us,
+            100.0 * self.machine.own_of_cores,
+            100.0 * self.machine.others_of_a_core
+        )?;
         let mib = |kib: u64| kib as f64 / 1024.0;
         writeln!(
             f,
@@ -275,6 +326,9 @@ impl fmt::Display for Report {
         match self.wakeups.idle_per_s {
             Some(idle) => writeln!(f, "; {idle:.1}/s idle")?,
             None => writeln!(f)?,
+        }
+        for why in &self.disturbed {
+            writeln!(f, "  DISTURBED  {why}")?;
         }
         for failure in &self.failures {
             writeln!(f, "  FAILED     {failure}")?;
@@ -347,6 +401,21 @@ pub fn table(lines: &str) -> Result<String, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_is_disturbed_by_a_busy_machine_and_a_late_sender() {
+        let quiet = Machine { own_of_cores: 0.5, others_of_a_core: 0.05, stolen_of_a_core: 0.0 };
+        let p99 = |us| Quantiles { count: 1, p50_us: us, p99_us: us, p999_us: us, max_us: us };
+        let of = |machine, is_paced, late, arrival| disturbed(machine, is_paced, &p99(late), &p99(arrival)).join("; ");
+        assert_eq!(of(&quiet, true, 300.0, 400.0), "");
+        assert_eq!(of(&quiet, true, 2000.0, 9000.0), "", "little beside what was measured");
+        assert_eq!(of(&quiet, true, 2000.0, 3000.0), "the sender itself was 2000 us late at p99");
+        let full = Machine { own_of_cores: 0.97, ..quiet };
+        assert_eq!(of(&full, true, 0.0, 0.0), "sender and sink used 97 % of their cores");
+        assert_eq!(of(&full, false, 9e6, 0.0), "", "saturated");
+        let shared = Machine { others_of_a_core: 0.8, stolen_of_a_core: 0.5, ..quiet };
+        assert_eq!(of(&shared, false, 0.0, 0.0), "others used 80 % of a core; the hypervisor withheld 50 % of a core");
+    }
 
     #[test]
     fn a_table_has_medians_of_the_runs_that_did_not_fail() {

@@ -14,8 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::corpus::{Corpus, Plan};
-use super::process::{self, Process, Sample, own_cpu_s};
-use super::report::{self, Cpu, Memory, Point, Quantiles, Report, Values, Wakeups, cdf};
+use super::process::{self, CpuTime, MachineTime, Process, Sample, machine_time, own_cpu};
+use super::report::{self, Cpu, Machine, Memory, Point, Quantiles, Report, Values, Wakeups, cdf};
 use super::sender::{self, Schedule, Sender};
 use super::sink::{self, Sink};
 use super::tally::Tally;
@@ -78,12 +78,14 @@ pub struct Settings {
 }
 
 /// What was counted at one instant.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Snapshot {
     at: Instant,
     process: Sample,
-    sender_s: f64,
-    sink_s: f64,
+    sender: CpuTime,
+    /// Of this process, all threads.
+    own: CpuTime,
+    machine: MachineTime,
     arrived: u64,
     bodies: u64,
     bytes: u64,
@@ -199,8 +201,26 @@ pub fn run(settings: &Settings, progress: &mut dyn FnMut(&str)) -> Result<Report
     let items = (last.arrived - first.arrived) as f64;
     let requests = timed.held_up.len() as f64;
     let per_million = |cpu_s: f64| if items > 0.0 { cpu_s * 1e6 / items } else { f64::NAN };
-    let user_s = last.process.user_s - first.process.user_s;
-    let system_s = last.process.system_s - first.process.system_s;
+    let cpu_s = last.process.cpu.since(&first.process.cpu);
+    let (user_s, system_s) = last.process.cpu.split_since(&first.process.cpu);
+    let sender_s = last.sender.since(&first.sender);
+    let own_s = last.own.since(&first.own);
+    let sink_s = (own_s - sender_s).max(0.0);
+    let busy_s = last.machine.busy_s - first.machine.busy_s;
+    let cores = match settings.own_cpus.len() {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        own => own,
+    };
+    let machine = Machine {
+        own_of_cores: own_s / seconds / cores as f64,
+        others_of_a_core: ((busy_s - own_s - cpu_s) / seconds).max(0.0),
+        stolen_of_a_core: (last.machine.stolen_s - first.machine.stolen_s) / seconds,
+    };
+    let arrival = Quantiles::of(&sink.latencies());
+    let due = settings.rate.map(|rate| schedule.due_in_window(settings.plan.items as f64 / rate));
+    let sent = due.map(|due| timed.held_up.len() as f64 / due.max(1) as f64);
+    let late = Quantiles::of(&timed.late);
+    let disturbed = report::disturbed(&machine, settings.rate.is_some(), &late, &arrival);
     let wakeups = last.process.wakeups.saturating_sub(first.process.wakeups) as f64;
     let (plain, encoded) = corpus.item_bytes();
     Ok(Report {
@@ -223,17 +243,20 @@ pub fn run(settings: &Settings, progress: &mut dyn FnMut(&str)) -> Result<Report
         delivered_per_s: items / seconds,
         seconds,
         cpu: Cpu {
-            s_per_million: per_million(user_s + system_s),
+            s_per_million: per_million(cpu_s),
             user_s_per_million: per_million(user_s),
             system_s_per_million: per_million(system_s),
-            us_per_request: (user_s + system_s) * 1e6 / requests,
-            of_a_core: (user_s + system_s) / seconds,
-            generator_s_per_million: per_million(last.sender_s - first.sender_s),
-            sink_s_per_million: per_million(last.sink_s - first.sink_s),
+            us_per_request: cpu_s * 1e6 / requests,
+            of_a_core: cpu_s / seconds,
+            generator_s_per_million: per_million(sender_s),
+            sink_s_per_million: per_million(sink_s),
         },
         answer: Quantiles::of(&timed.answers),
-        arrival: Quantiles::of(&sink.latencies()),
+        arrival,
         held_up: Quantiles::of(&timed.held_up),
+        late,
+        sent,
+        machine,
         unsent_requests: timed.unsent,
         memory: Memory {
             idle_kib: idle.1.resident_kib,
@@ -248,6 +271,7 @@ pub fn run(settings: &Settings, progress: &mut dyn FnMut(&str)) -> Result<Report
         answer_cdf: cdf(&timed.answers),
         arrival_cdf: cdf(&sink.latencies()),
         series,
+        disturbed,
         failures,
     })
 }
@@ -271,8 +295,9 @@ fn snapshot(id: u32, tally: &Tally, unseen: bool) -> Result<Snapshot, Problem> {
     Ok(Snapshot {
         at: Instant::now(),
         process: process::sample(id)?,
-        sender_s: own_cpu_s("load-"),
-        sink_s: own_cpu_s("sink-"),
+        sender: own_cpu("load-"),
+        own: process::sample(std::process::id())?.cpu,
+        machine: machine_time(),
         arrived: if unseen { &tally.accepted } else { &tally.arrived }.load(Ordering::Relaxed),
         bodies: tally.bodies.load(Ordering::Relaxed),
         bytes: tally.bytes.load(Ordering::Relaxed),
@@ -287,7 +312,7 @@ fn point(id: u32, timed_from: Instant, tally: &Tally) -> Option<Point> {
         at_s: now.saturating_duration_since(timed_from).as_secs_f64()
             - timed_from.saturating_duration_since(now).as_secs_f64(),
         resident_kib: sample.resident_kib,
-        cpu_s: sample.user_s + sample.system_s,
+        cpu_s: sample.cpu.user_s + sample.cpu.system_s,
         offered: load(&tally.offered),
         accepted: load(&tally.accepted),
         arrived: load(&tally.arrived),

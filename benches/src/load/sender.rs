@@ -53,6 +53,17 @@ pub struct Schedule {
     pub end: Instant,
 }
 
+impl Schedule {
+    /// How many requests are due in the timed window, one every `interval_s` from the beginning on.
+    pub fn due_in_window(&self, interval_s: f64) -> u64 {
+        let before = |instant: Instant| {
+            let after_s = instant.saturating_duration_since(self.begin).as_secs_f64();
+            (after_s / interval_s).ceil() as u64
+        };
+        before(self.end).saturating_sub(before(self.timed_from))
+    }
+}
+
 /// A sender that runs.
 #[derive(Debug)]
 pub struct Sender {
@@ -83,6 +94,9 @@ pub struct Timed {
     /// From a request's due time to the instant at which its connection was free to send it: the generator's own delay,
     /// or all connections being busy.
     pub held_up: Latencies,
+    /// From a request's due time to its sending, where a connection had nothing to do but to wait for that time: the
+    /// generator's own delay, which the system under test is charged with.
+    pub late: Latencies,
     /// Requests that were due in time and not sent any more.
     pub unsent: u64,
     /// The first thing that went wrong with a connection.
@@ -91,7 +105,7 @@ pub struct Timed {
 
 impl Timed {
     pub(super) fn new() -> Timed {
-        Timed { answers: latencies(), held_up: latencies(), unsent: 0, first_failure: None }
+        Timed { answers: latencies(), held_up: latencies(), late: latencies(), unsent: 0, first_failure: None }
     }
 
     /// Keeps the first thing that went wrong.
@@ -184,6 +198,7 @@ fn run(shared: &Shared, first: u64) {
     // The bounds are the same everywhere, so adding cannot fail.
     let _ = all.answers.add(&timed.answers);
     let _ = all.held_up.add(&timed.held_up);
+    let _ = all.late.add(&timed.late);
     all.unsent += timed.unsent;
     if all.first_failure.is_none() {
         all.first_failure = timed.first_failure;
@@ -215,6 +230,7 @@ impl<'a> Loop<'a> {
             if due >= end || self.shared.stopped() {
                 return self.timed;
             }
+            let waits = due > Instant::now();
             wait_until(due);
             let free = Instant::now();
             if free >= end {
@@ -224,7 +240,11 @@ impl<'a> Loop<'a> {
             let fate = self.send(number, due);
             self.shared.tally.answered(number, fate);
             if due >= timed_from {
-                self.timed.held_up.saturating_record((free - due).as_nanos() as u64);
+                let held_up_ns = (free - due).as_nanos() as u64;
+                self.timed.held_up.saturating_record(held_up_ns);
+                if waits {
+                    self.timed.late.saturating_record(held_up_ns);
+                }
                 if matches!(fate, Fate::Accepted | Fate::Partial) {
                     self.timed.answers.saturating_record(due.elapsed().as_nanos() as u64);
                 }

@@ -9,8 +9,10 @@ use otlp_core::Signal;
 use otlp_core::codec::Coding;
 use otlp_core::wire::retain;
 
-use super::corpus::{Corpus, Plan};
-use super::http::Connection;
+use super::corpus::{Corpus, FieldOrder, Plan};
+use super::http::{Connection, Reader};
+use super::report::Report;
+use super::run::{LISTEN_VARIABLE, SINK_VARIABLE, Settings, run};
 use super::sender::{Options, Schedule, Sender, send_each_once};
 use super::sink::{Limits, Sink};
 use super::stamp::Stamp;
@@ -21,7 +23,7 @@ use super::{Anchor, Answer, Protocol};
 const LONG: Duration = Duration::from_secs(30);
 
 fn plan(signal: Signal, coding: Coding) -> Plan {
-    Plan { signal, items: 20, coding, level: None, seed: 1, bodies: Some(4) }
+    Plan { signal, items: 20, coding, level: None, seed: 1, field_order: FieldOrder::Ascending, bodies: Some(4) }
 }
 
 fn loopback() -> SocketAddr {
@@ -261,4 +263,151 @@ fn answers_are_what_the_status_and_the_partial_success_say() {
         assert_eq!(connection.send(&[b"bo", b"dy"]).unwrap(), expected, "{answer}");
     }
     server.join().unwrap();
+}
+
+#[test]
+fn the_window_has_the_requests_that_are_due_in_it() {
+    let begin = Instant::now();
+    let at = |ms| begin + Duration::from_millis(ms);
+    let schedule = Schedule { begin, timed_from: at(1000), end: at(3000) };
+    assert_eq!(schedule.due_in_window(0.01), 200);
+    assert_eq!(Schedule { timed_from: at(1001), ..schedule }.due_in_window(0.01), 199);
+    assert_eq!(Schedule { timed_from: begin, end: at(5), ..schedule }.due_in_window(0.01), 1);
+}
+
+/// Measures one of the fake systems below, which is this very program told to run nothing but that.
+fn measured(fake: &str, compare: bool) -> Report {
+    let settings = Settings {
+        name: fake.into(),
+        target: None,
+        program: std::env::current_exe().unwrap(),
+        arguments: ["--exact", &format!("load::tests::{fake}"), "--ignored", "--nocapture"].map(String::from).into(),
+        listen: None,
+        sink: loopback(),
+        cpu: None,
+        own_cpus: Vec::new(),
+        plan: plan(Signal::Logs, Coding::Identity),
+        protocol: Protocol::Http,
+        connections: 2,
+        streams: 1,
+        idle_connections: 0,
+        outage: None,
+        rate: Some(4000.0),
+        idle: Duration::ZERO,
+        warm_up: Duration::ZERO,
+        duration: Duration::from_millis(300),
+        timeout: Duration::from_secs(1),
+        limits: Limits::default(),
+        unseen: false,
+        compare,
+    };
+    run(&settings, &mut |_| {}).unwrap()
+}
+
+#[test]
+fn a_system_that_hands_everything_on_passes() {
+    let report = measured("fake_that_hands_on", true);
+    assert_eq!(report.failures, [""; 0]);
+    assert_eq!((report.books.lost, report.books.delivered), (0, report.books.accepted));
+    assert!(report.books.accepted >= 80 && report.values.unwrap().compared >= 80);
+}
+
+#[test]
+fn a_system_that_loses_one_request_of_what_it_accepted_fails() {
+    let report = measured("fake_that_loses_the_third", false);
+    assert_eq!(report.books.lost, 20);
+    assert!(report.failures[0].starts_with("delivered is not what was accepted: "), "{:?}", report.failures);
+}
+
+#[test]
+fn a_system_that_sends_one_request_twice_fails() {
+    let report = measured("fake_that_doubles_the_third", false);
+    assert_eq!((report.books.lost, report.books.doubled), (0, 20));
+    assert!(report.failures[0].contains("20 DOUBLED"), "{:?}", report.failures);
+}
+
+#[test]
+fn a_system_that_hands_on_what_it_refused_fails() {
+    let report = measured("fake_that_refuses_the_third_and_hands_it_on", false);
+    assert_eq!((report.books.lost, report.books.delivered_unasked), (0, 20));
+    assert!(report.failures[0].contains("delivered though not accepted"), "{:?}", report.failures);
+}
+
+#[test]
+fn a_system_that_changes_a_value_fails() {
+    let report = measured("fake_that_alters_every_body", true);
+    assert!(report.books.balance());
+    assert!(report.failures[0].contains("have other values than were sent"), "{:?}", report.failures);
+}
+
+/// What a fake system does with a body: how often it sends it on, and its answer. May change the body.
+type Deed = fn(u64, &mut Vec<u8>) -> (usize, &'static str);
+
+const TAKEN: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+#[test]
+#[ignore = "the program under test of other tests"]
+fn fake_that_hands_on() {
+    fake(|_, _| (1, TAKEN));
+}
+
+#[test]
+#[ignore = "the program under test of other tests"]
+fn fake_that_loses_the_third() {
+    fake(|number, _| (usize::from(number != 2), TAKEN));
+}
+
+#[test]
+#[ignore = "the program under test of other tests"]
+fn fake_that_doubles_the_third() {
+    fake(|number, _| (1 + usize::from(number == 2), TAKEN));
+}
+
+#[test]
+#[ignore = "the program under test of other tests"]
+fn fake_that_refuses_the_third_and_hands_it_on() {
+    const BUSY: &str = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n";
+    fake(|number, _| (1, if number == 2 { BUSY } else { TAKEN }));
+}
+
+#[test]
+#[ignore = "the program under test of other tests"]
+fn fake_that_alters_every_body() {
+    fake(|_, body| {
+        // A letter of an attribute of the resource, which all records share.
+        let at = body.windows(17).position(|window| window == b"service.namespace");
+        body[at.expect("every body has one")] = b'S';
+        (1, TAKEN)
+    });
+}
+
+/// A system under test: OTLP/HTTP in, OTLP/HTTP out, until SIGTERM. Does nothing where nobody measures it.
+fn fake(deed: Deed) {
+    use std::io::Write as _;
+    let (Ok(listen), Ok(sink)) = (std::env::var(LISTEN_VARIABLE), std::env::var(SINK_VARIABLE)) else { return };
+    let sink: SocketAddr = sink.strip_prefix("http://").unwrap().parse().unwrap();
+    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM]).unwrap();
+    let listener = TcpListener::bind(listen).unwrap();
+    let requests = std::sync::atomic::AtomicU64::new(0);
+    let serve = move |mut stream: TcpStream| -> std::io::Result<()> {
+        let mut out = Connection::open(sink, Signal::Logs, Coding::Identity, LONG)?;
+        let (mut reader, mut body) = (Reader::default(), Vec::new());
+        while let Some(head) = reader.request(&mut stream)? {
+            reader.body(&mut stream, head.length, &mut body)?;
+            let (times, answer) = deed(requests.fetch_add(1, Ordering::Relaxed), &mut body);
+            for _ in 0..times {
+                assert_eq!(out.send(&[&body])?, Answer::Accepted { rejected: 0 });
+            }
+            stream.write_all(answer.as_bytes())?;
+        }
+        Ok(())
+    };
+    let serve = Arc::new(serve);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let serve = Arc::clone(&serve);
+            std::thread::spawn(move || serve(stream.unwrap()));
+        }
+    });
+    signals.forever().next();
 }

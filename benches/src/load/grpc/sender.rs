@@ -29,6 +29,8 @@ impl<'a> Loop<'a> {
         wait_until(options.schedule.begin);
         // A request that this connection is to send next, and is not due yet.
         let mut next: Option<(u64, Instant)> = None;
+        // Whether nothing but the clock keeps it from being sent.
+        let mut waits = false;
         let mut over = false;
         loop {
             let open = self.link.as_ref().map_or(0, Link::open_calls);
@@ -36,6 +38,7 @@ impl<'a> Loop<'a> {
                 let (number, due) = shared.next(self.first);
                 over = due >= end || shared.stopped();
                 next = (!over).then_some((number, due));
+                waits = due > Instant::now();
             }
             let now = Instant::now();
             if let Some((number, due)) = next
@@ -47,9 +50,13 @@ impl<'a> Loop<'a> {
                     continue;
                 }
                 if self.begin(number, due, now) {
+                    if waits && due >= options.schedule.timed_from {
+                        self.timed.late.saturating_record((now - due).as_nanos() as u64);
+                    }
                     next = None;
                     continue;
                 }
+                waits = false;
             }
             let moved = self.turn();
             if over && self.link.as_ref().is_none_or(|link| link.open_calls() == 0) {
