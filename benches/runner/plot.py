@@ -33,8 +33,11 @@ def steps(low, high, about=6):
     return [step * count for count in range(first, int(high / step + 1e-9) + 1)]
 
 
-def lines(title, x_name, y_name, series, log_x=False, y_marks=None):
-    """series: {name: [(x, y), …]}; y_marks: [(y, label), …] in place of round numbers."""
+def lines(title, x_name, y_name, series, log_x=False, y_marks=None, order=(), limit=None):
+    """series: {name: [(x, y), …]}; y_marks: [(y, label), …] in place of round numbers.
+
+    A name has the colour of its place in `order`, so that it has the same in every plot; `limit` is (y, label) of a dashed line.
+    """
     points = [point for line in series.values() for point in line]
     if not points:
         return None
@@ -42,7 +45,7 @@ def lines(title, x_name, y_name, series, log_x=False, y_marks=None):
     xs, ys = [fx(x) for x, _ in points], [y for _, y in points]
     low_x, high_x = min(xs), max(max(xs), min(xs) + 1e-9)
     low_y, high_y = min(0, min(ys)), (y_marks[-1][0] if y_marks else max(ys) * 1.05 or 1)
-    high_y = max(high_y, max(ys))
+    high_y = max(high_y, max(ys), limit[0] * 1.05 if limit else 0)
     px = lambda x: LEFT + (fx(x) - low_x) / (high_x - low_x) * (WIDTH - LEFT - RIGHT)
     py = lambda y: HEIGHT - BOTTOM - (y - low_y) / (high_y - low_y) * (HEIGHT - TOP - BOTTOM)
     body = []
@@ -57,8 +60,13 @@ def lines(title, x_name, y_name, series, log_x=False, y_marks=None):
     for x in marks:
         body.append(f'<line x1="{px(x):.1f}" x2="{px(x):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" stroke="#eee"/>')
         body.append(text(px(x), HEIGHT - BOTTOM + 17, short(x), 11, "middle"))
+    body.append(f'<path d="M{LEFT},{TOP} V{HEIGHT - BOTTOM} H{WIDTH - RIGHT}" fill="none" stroke="#888"/>')
+    if limit:
+        y = py(limit[0])
+        body.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#666" stroke-dasharray="5 4"/>')
+        body.append(text(WIDTH - RIGHT - 6, y - 5, limit[1], 11, "end", "#666"))
     for number, (name, line) in enumerate(series.items()):
-        colour = COLOURS[number % len(COLOURS)]
+        colour = COLOURS[(order.index(name) if name in order else number) % len(COLOURS)]
         path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in line)
         body.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         y = TOP + 14 + 20 * number

@@ -100,6 +100,9 @@ pub struct Machine {
     pub stolen_of_a_core: f64,
 }
 
+/// What others may take of the machine, in cores. The kernel counts it in ticks, so some hundredths are nothing.
+const OTHERS_MAX: f64 = 0.25;
+
 /// Why a run measured something else than the program: sender and sink at their limit, the sender late by itself, or others
 /// at work. A saturated run is to be at somebody's limit, and has no latencies.
 pub fn disturbed(machine: &Machine, is_paced: bool, late: &Quantiles, arrival: &Quantiles) -> Vec<String> {
@@ -113,7 +116,7 @@ pub fn disturbed(machine: &Machine, is_paced: bool, late: &Quantiles, arrival: &
     if is_paced && late.p99_us > 1000.0 && late.p99_us > arrival.p99_us / 4.0 {
         disturbed.push(format!("the sender itself was {:.0} us late at p99", late.p99_us));
     }
-    if machine.others_of_a_core > 0.15 {
+    if machine.others_of_a_core > OTHERS_MAX {
         disturbed.push(format!("others used {:.0} % of a core", percent(machine.others_of_a_core)));
     }
     if machine.stolen_of_a_core > 0.05 {
