@@ -10,7 +10,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use otlp_core::codec::{Coding, decode_into, encode};
-use otlp_core::flow::BufferPool;
 use otlp_core::flow::gate::{Capacity, Weight, gate};
 use otlp_core::shutdown::Deadline;
 use otlp_core::testing::generate;
@@ -79,29 +78,5 @@ fn hand_off(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A buffer for a request of 512 spans: from the pool, and anew. Says how many of the takes the pool served.
-fn buffers(criterion: &mut Criterion) {
-    let body = generate::request(Signal::Traces, 1, SPANS);
-    let pool = BufferPool::buffers(8, ByteSize(body.len() as u64), ByteSize::mib(8));
-    let mut group = criterion.benchmark_group("buffer");
-    group.throughput(Throughput::Elements(1));
-    group.bench_function("pool", |bencher| {
-        bencher.iter(|| {
-            let mut buffer = pool.take();
-            buffer.extend_from_slice(black_box(&body));
-            black_box(buffer.into_bytes())
-        });
-    });
-    group.bench_function("allocator", |bencher| {
-        bencher.iter(|| {
-            let mut buffer = Vec::with_capacity(body.len());
-            buffer.extend_from_slice(black_box(&body));
-            black_box(Bytes::from(buffer))
-        });
-    });
-    group.finish();
-    println!("{:?}", pool.state());
-}
-
-criterion_group!(benches, codings, hand_off, buffers);
+criterion_group!(benches, codings, hand_off);
 criterion_main!(benches);

@@ -8,12 +8,10 @@
 //! | `token_bucket.rs`   | so much a second on average, and a burst at once                             |
 //! | `sliding_window.rs` | never more than so much within any stretch of time                           |
 //! | `memory.rs`         | the process-wide budget in bytes                                             |
-//! | `pool.rs`           | buffers used again                                                           |
 //! | `tests.rs`          | the gate: each policy, and many threads at once                              |
 
 pub mod gate;
 pub mod memory;
-pub mod pool;
 pub mod rate;
 mod sliding_window;
 mod space;
@@ -23,7 +21,6 @@ mod token_bucket;
 
 pub use gate::{Full, GateOptions, NotTaken, NotTakenCause, Permit, Room, Weight, WhenFull, gate_with};
 pub use memory::{MemoryBudget, Reservation};
-pub use pool::{BufferPool, Pool, PooledBuf};
 pub use rate::{Limiter, RateAlgorithm, RateLimit, RateUnit};
 pub use sliding_window::SlidingWindow;
 pub use token_bucket::TokenBucket;

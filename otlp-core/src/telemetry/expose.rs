@@ -1,4 +1,4 @@
-//! What gates, pools, budgets, threads and the books show of themselves, as series of a registry.
+//! What gates, budgets, threads and the books show of themselves, as series of a registry.
 //!
 //! Each is read when the metrics are, all of its series from one look at it: the series of a ledger come from one page,
 //! so what is scraped balances.
@@ -11,7 +11,6 @@ use super::registry::{Labels, Registry, Sample};
 use crate::component::Health;
 use crate::flow::gate::GateState;
 use crate::flow::memory::MemoryBudget;
-use crate::flow::pool::PoolState;
 use crate::outcome::Reason;
 use crate::unit::ItemCount;
 
@@ -50,27 +49,6 @@ pub fn register_gate(
             (names::GATE_WAITING, state.waiting as f64),
         ] {
             samples.push(Sample::number(name, None, labels.clone(), value));
-        }
-    });
-}
-
-/// Shows a pool, under the label `pool`.
-pub fn register_pool(
-    registry: &Registry,
-    pool: impl Into<String>,
-    state: impl Fn() -> PoolState + Send + Sync + 'static,
-) {
-    let pool = pool.into();
-    registry.collector(format!("pool {pool}"), move |samples| {
-        let state = state();
-        let labels: Labels = vec![("pool", pool.clone())];
-        for (name, value) in [
-            (names::POOL_HITS, state.hits),
-            (names::POOL_MISSES, state.misses),
-            (names::POOL_DISCARDED, state.discarded),
-            (names::POOL_IDLE, state.idle as u64),
-        ] {
-            samples.push(Sample::number(name, None, labels.clone(), value as f64));
         }
     });
 }
@@ -143,7 +121,6 @@ mod tests {
     use super::*;
     use crate::ack::{Ack, Ticket};
     use crate::flow::gate::{Capacity, Weight, gate};
-    use crate::flow::pool::BufferPool;
     use crate::outcome::{Code, Failure, Outcome};
     use crate::signal::Signal;
     use crate::unit::ByteSize;
@@ -185,14 +162,11 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_a_pool_and_a_budget_show_what_they_hold() {
+    fn a_gate_and_a_budget_show_what_they_hold() {
         let registry = Registry::new();
         let (outlet, _inlet) = gate::<u8>(Capacity { requests: Some(5), items: None, bytes: Some(100) });
         let _permit = outlet.try_reserve(Weight { requests: 2, items: 7, bytes: 30 }).unwrap();
         register_gate(&registry, "inlet", outlet.watch());
-        let pool = BufferPool::buffers(4, ByteSize::kib(1), ByteSize::kib(1));
-        drop(pool.take());
-        register_pool(&registry, "bodies", move || pool.state());
         let budget = MemoryBudget::new(ByteSize(1000));
         let _reservation = budget.reserve(ByteSize(10)).unwrap();
         register_budget(&registry, &budget);
@@ -214,10 +188,6 @@ mod tests {
                 "otlpd_memory_budget_limit 1000",
                 "otlpd_memory_budget_refused 0",
                 "otlpd_memory_budget_reserved 10",
-                r#"otlpd_pool_discarded{pool="bodies"} 0"#,
-                r#"otlpd_pool_hits{pool="bodies"} 0"#,
-                r#"otlpd_pool_idle{pool="bodies"} 1"#,
-                r#"otlpd_pool_misses{pool="bodies"} 1"#,
             ]
         );
     }

@@ -16,5 +16,5 @@ pub mod ledger;
 pub mod names;
 pub mod registry;
 
-pub use expose::{register_budget, register_gate, register_ledger, register_pool, register_thread};
+pub use expose::{register_budget, register_gate, register_ledger, register_thread};
 pub use registry::Registry;

@@ -88,10 +88,6 @@ names! {
     GATE_RATE_LIMITED = Counter "otlpd_gate_rate_limited" ["{request}"] "Batches that came faster than the configured rate.";
     GATE_DROPPED = Counter "otlpd_gate_dropped" ["{request}"] "Batches dropped to make room, as configured.";
     GATE_WAITING = Gauge "otlpd_gate_waiting" ["{thread}"] "Senders that wait for room.";
-    POOL_HITS = Counter "otlpd_pool_hits" ["{buffer}"] "Buffers taken from the pool.";
-    POOL_MISSES = Counter "otlpd_pool_misses" ["{buffer}"] "Buffers that had to be made.";
-    POOL_DISCARDED = Counter "otlpd_pool_discarded" ["{buffer}"] "Buffers that came back and were not kept.";
-    POOL_IDLE = Gauge "otlpd_pool_idle" ["{buffer}"] "Buffers that lie in the pool.";
     MEMORY_BUDGET_LIMIT = Gauge "otlpd_memory_budget_limit" ["By"] "The memory budget.";
     MEMORY_BUDGET_RESERVED = Gauge "otlpd_memory_budget_reserved" ["By"] "What is reserved of it.";
     MEMORY_BUDGET_REFUSED = Counter "otlpd_memory_budget_refused" ["{request}"] "Reservations for which there was no room.";

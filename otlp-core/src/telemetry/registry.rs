@@ -360,8 +360,12 @@ mod tests {
         registry.counter(names::RECEIVER_ACCEPTED, Some(Signal::Traces), labels("otlp")).add(1);
         registry.gauge(names::RECEIVER_CONNECTIONS, None, labels("otlp")).set(2);
         registry.read(names::PROCESS_UPTIME, None, Labels::new(), || 1.5);
-        registry.collector("one", |samples| samples.push(Sample::number(names::POOL_HITS, None, Labels::new(), 8.0)));
-        registry.collector("one", |samples| samples.push(Sample::number(names::POOL_HITS, None, Labels::new(), 9.0)));
+        registry.collector("one", |samples| {
+            samples.push(Sample::number(names::MEMORY_BUDGET_REFUSED, None, Labels::new(), 8.0))
+        });
+        registry.collector("one", |samples| {
+            samples.push(Sample::number(names::MEMORY_BUDGET_REFUSED, None, Labels::new(), 9.0))
+        });
         let rows: Vec<String> = registry.samples().iter().map(Sample::to_string).collect();
         assert_eq!(
             rows,
@@ -369,7 +373,7 @@ mod tests {
                 "otelcol_process_uptime 1.5",
                 r#"otelcol_receiver_accepted_log_records{receiver="otlp"} 4"#,
                 r#"otelcol_receiver_accepted_spans{receiver="otlp"} 1"#,
-                "otlpd_pool_hits 9",
+                "otlpd_memory_budget_refused 9",
                 r#"otlpd_receiver_connections{receiver="otlp"} 2"#,
             ]
         );
