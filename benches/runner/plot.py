@@ -64,7 +64,7 @@ def lines(title, x_name, y_name, series, log_x=False, y_marks=None, order=(), li
     if limit:
         y = py(limit[0])
         body.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#666" stroke-dasharray="5 4"/>')
-        body.append(text(WIDTH - RIGHT - 6, y - 5, limit[1], 11, "end", "#666"))
+        body.append(text(WIDTH - RIGHT + 6, y + 4, limit[1], 11, colour="#666"))
     for number, (name, line) in enumerate(series.items()):
         colour = COLOURS[(order.index(name) if name in order else number) % len(COLOURS)]
         path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in line)

@@ -215,6 +215,10 @@ def section(grouped, scenario, systems, base):
         window = "" if long is None else f", windows of {long:.0f} s"
         out += [f"Paced, {scenario.rate} items/s offered{window}:" if mode == "paced" else f"Saturated{window}:", ""]
         out += table(runs, scenario, systems, mode, base)
+        if scenario.takes:
+            shares = [(name, runs.median(name, "delivered_per_s")) for name in systems]
+            each = ", ".join(f"{name} {100 * rate / scenario.takes:.1f} %" for name, rate in shares if rate is not None)
+            out += [f"Of what the backend takes it got: {each}.", ""]
         idle = {name: runs.median(name, "idle_connections_kib") for name in systems}
         if "idle" in scenario.name and any(idle.values()):
             each = ", ".join(f"{name} {kib / runs.median(name, 'idle_connections'):.1f} KiB" for name, kib in idle.items() if kib)

@@ -1,15 +1,18 @@
 //! OTLP/HTTP in.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::serve::ListenerExt;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
+use http_body::Body as _;
 use otlp_core::codec::{self, Coding};
 use otlp_core::{ByteSize, Signal};
 use tokio::net::TcpListener;
@@ -50,6 +53,8 @@ pub async fn serve<E: Engine>(
 
 async fn take<E: Engine>(signal: Signal, State(inlets): State<Arc<Inlets<E>>>, request: Request) -> Response {
     if inlets.is_over_limit() {
+        // Unread, hyper would end the connection with it, and a sender that still writes would not see the answer.
+        discard(request.into_body()).await;
         return later("memory is short");
     }
     let Some(coding) = coding(request.headers()) else { return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response() };
@@ -67,6 +72,11 @@ async fn take<E: Engine>(signal: Signal, State(inlets): State<Arc<Inlets<E>>>, r
         Err(Refusal::Later(why)) => later(why),
         Err(Refusal::Never(why)) => (StatusCode::BAD_REQUEST, why).into_response(),
     }
+}
+
+/// Reads a body and keeps nothing of it.
+async fn discard(mut body: Body) {
+    while let Some(Ok(_)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {}
 }
 
 fn decode<E: Engine>(signal: Signal, coding: Coding, body: Bytes) -> Result<E::Data, String> {
