@@ -43,6 +43,7 @@ use otlp_core::codec::Coding;
 /// How to read the figures: CPU seconds per million items is the headline, at a rate that leaves all cores some room. A
 /// saturated run (--rate max) says how much goes through and nothing about latency. Sender and sink need cores of their own;
 /// their CPU is reported, and where it nears a core, or requests are held up or not sent, it was they that were measured.
+/// A run in which they were at their limit, or others used the machine, is marked as disturbed.
 #[derive(Parser)]
 #[command(name = "otlp-load", version, verbatim_doc_comment)]
 struct Cli {
