@@ -51,7 +51,7 @@ pub enum FieldOrder {
     /// By number, as nearly all SDKs write them.
     #[default]
     Ascending,
-    /// From the last to the first, as the Collector does: see [`order`](super::order).
+    /// From the last to the first, as the Collector does: see [`order`].
     Collector,
 }
 
