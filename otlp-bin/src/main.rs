@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::Parser as _;
+use crossbeam_channel::RecvTimeoutError;
 use otlp_bin::admin::endpoints::{self, Error, Running};
 use otlp_bin::admin::health::{Phase, Readiness};
 use otlp_bin::admin::process;
@@ -81,6 +82,12 @@ fn run_until_asked(tree: &Resolved, warnings: &[Diagnostic], drain_timeout: Dura
     warnings.iter().for_each(|warning| log::warn!("{warning}"));
     // Before anything starts, so that no signal in between is lost.
     let signals = Signals::watch().map_err(system)?;
+
+    // Asked to stop, nothing has begun yet.
+    let pause = |interval| matches!(signals.stop().recv_timeout(interval), Err(RecvTimeoutError::Timeout));
+    if !registry::await_token_files(tree, pause).map_err(|error| Error::Configuration(vec![error]))? {
+        return Ok(Summary::default());
+    }
 
     let clock = Clock::system();
     let registry = Registry::new();

@@ -23,6 +23,8 @@ mod extensions;
 mod processors;
 mod receivers;
 
+pub use extensions::await_token_files;
+
 /// What components are given beside their own settings.
 #[derive(Clone)]
 pub struct Environment {

@@ -102,9 +102,9 @@ impl Recheck {
     }
 }
 
-/// The tokens of a file: one a line, blanks around them and empty lines passed over.
+/// The tokens of a file: the first word of each line, as the Collector takes it; what follows is a comment.
 pub fn tokens(text: &str) -> Vec<Secret> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Secret::from).collect()
+    text.lines().filter_map(|line| line.split_whitespace().next()).map(Secret::from).collect()
 }
 
 /// The user's name and password before the host of a URL, or of `host:port`. To the last `@`: what is no URL may hold
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn tokens_stand_on_lines() {
-        assert_eq!(tokens(" one \r\n\n two\n"), [Secret::from("one"), Secret::from("two")]);
+        assert_eq!(tokens(" one \r\n\n two\tuntil May\n"), [Secret::from("one"), Secret::from("two")]);
         assert_eq!(tokens("\n \n"), []);
     }
 

@@ -11,7 +11,8 @@
 //!
 //! # On failure
 //!
-//! A file that cannot be read, or holds nothing, stops the start. Later the old contents stay, and the log says so.
+//! A file that cannot be read, or holds nothing, stops the start; unless it may come later: then what was to be sent waits,
+//! as it would for a destination that cannot be reached. Later the old contents stay, and the log says so.
 
 use std::fmt;
 use std::fs;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 #[cfg(feature = "grpc")]
 use http::{HeaderName, HeaderValue};
 use otlp_core::auth::{Recheck, Secret, Stamp, base64, tokens};
-use otlp_core::{Clock, Code, Outcome};
+use otlp_core::{Clock, Code, Failure, Outcome, Reason};
 
 use crate::ConfigError;
 use crate::lock::Mutex;
@@ -40,13 +41,22 @@ pub struct Bearer {
     pub header: String,
     /// The token. Not looked at where there is a file.
     pub token: Secret,
-    /// A file whose first line is the token. Read again when it changes, and after a 401 or UNAUTHENTICATED.
+    /// A file whose first word is the token. Read again when it changes, and after a 401 or UNAUTHENTICATED.
     pub filename: Option<PathBuf>,
+    /// Whether the file may come later. Until then every request fails, to be tried again. Default false: one that is
+    /// not there is an error.
+    pub file_may_come_later: bool,
 }
 
 impl Default for Bearer {
     fn default() -> Bearer {
-        Bearer { scheme: "Bearer".into(), header: "Authorization".into(), token: Secret::default(), filename: None }
+        Bearer {
+            scheme: "Bearer".into(),
+            header: "Authorization".into(),
+            token: Secret::default(),
+            filename: None,
+            file_may_come_later: false,
+        }
     }
 }
 
@@ -90,7 +100,8 @@ enum Source {
 
 struct State {
     recheck: [Recheck; 2],
-    value: Secret,
+    /// None where the file has not come yet.
+    value: Option<Secret>,
     /// The last attempt failed; told of once.
     stale: bool,
 }
@@ -121,7 +132,9 @@ impl Authenticator {
         let token = Source::of(&config.filename, &config.token, |text| tokens(text).into_iter().next());
         let make = Make::Bearer { scheme: config.scheme.clone(), token };
         let key = if config.filename.is_some() { "filename" } else { "token" };
-        Authenticator::new(id, config.header.clone(), make, clock).map_err(|message| ConfigError::new(key, message))
+        let late = config.file_may_come_later;
+        Authenticator::new(id, config.header.clone(), make, late, clock)
+            .map_err(|message| ConfigError::new(key, message))
     }
 
     /// One that sends a user name and a password. `id` is its name in messages. Reads the files, where there are some.
@@ -137,19 +150,28 @@ impl Authenticator {
         };
         let files = config.username_file.is_some() || config.password_file.is_some();
         let key = if files { "client_auth" } else { "client_auth::username" };
-        Authenticator::new(id, "Authorization".into(), make, clock).map_err(|message| ConfigError::new(key, message))
+        Authenticator::new(id, "Authorization".into(), make, false, clock)
+            .map_err(|message| ConfigError::new(key, message))
     }
 
-    fn new(id: &str, header: String, make: Make, clock: Clock) -> Result<Authenticator, String> {
-        let (stamps, value) = make.value()?;
+    fn new(id: &str, header: String, make: Make, late: bool, clock: Clock) -> Result<Authenticator, String> {
+        let (stamps, value) = match make.value() {
+            Ok((stamps, value)) => (stamps, Some(value)),
+            Err(message) if late => {
+                log::warn!("{id}: nothing is sent until the token is there: {message}");
+                ([None, None], None)
+            }
+            Err(message) => return Err(message),
+        };
         let now = clock.now();
         let recheck = stamps.map(|stamp| Recheck::new(stamp, now));
-        let state = Mutex::new(State { recheck, value, stale: false });
+        let stale = value.is_none();
+        let state = Mutex::new(State { recheck, value, stale });
         Ok(Authenticator(Arc::new(Inner { id: id.to_owned(), header, make, clock, state })))
     }
 
-    /// What the next request has to carry.
-    pub(crate) fn credentials(&self) -> Credentials {
+    /// What the next request has to carry; a failure to be tried again where that has not come yet.
+    pub(crate) fn credentials(&self) -> Result<Credentials, Failure> {
         let inner = &self.0;
         let mut state = inner.state.lock();
         let now = inner.clock.now();
@@ -164,7 +186,10 @@ impl Authenticator {
         if changed {
             inner.renew(&mut state);
         }
-        Credentials { header: inner.header.clone(), value: state.value.clone() }
+        match &state.value {
+            Some(value) => Ok(Credentials { header: inner.header.clone(), value: value.clone() }),
+            None => Err(Failure::refused(Reason::UNAUTHORIZED, format!("{} has no token yet", inner.id))),
+        }
     }
 
     /// The credentials to send once more after that answer to a request with `sent`: where they will not do, and the
@@ -176,10 +201,11 @@ impl Authenticator {
         }
         let mut state = self.0.state.lock();
         // Another thread may have read them since.
-        if state.value == sent.value {
+        if state.value.as_ref() == Some(&sent.value) {
             self.0.renew(&mut state);
         }
-        (state.value != sent.value).then(|| Credentials { value: state.value.clone(), ..sent.clone() })
+        let value = state.value.as_ref().filter(|&value| *value != sent.value)?;
+        Some(Credentials { value: value.clone(), ..sent.clone() })
     }
 }
 
@@ -211,10 +237,10 @@ impl Inner {
                         recheck.was_read(stamp, now);
                     }
                 }
-                if state.value != value {
+                if state.value.as_ref() != Some(&value) {
                     log::info!("{}: the credentials changed", self.id);
                 }
-                (state.value, state.stale) = (value, false);
+                (state.value, state.stale) = (Some(value), false);
             }
             Err(message) => {
                 if !std::mem::replace(&mut state.stale, true) {

@@ -100,6 +100,15 @@ pub(super) fn otlp_grpc(section: &Section, checker: &mut Checker<'_>) {
     if target.starts_with("http://") && !insecure {
         checker.warn(section, "endpoint", "http:// does not turn TLS off here; tls::insecure: true does");
     }
+    if let Some(tls) = section.sub("tls").filter(|tls| tls.bool("insecure")) {
+        // What the exporter says at its start, which fails then as the Collector's does.
+        let authority = ["ca_file", "ca_pem"].iter().any(|key| tls.given(key));
+        let plain = !authority && !target.starts_with("https://") && !target.starts_with("unix");
+        if plain && section.sub("auth").is_some() {
+            let message = "with auth the credentials would go out in plain text: otlpd does not start with both";
+            checker.warn(&tls, "insecure", message);
+        }
+    }
     checker.require(section.nanoseconds("timeout") >= 0, section, "timeout", "must not be negative");
     let balancers = ["round_robin", "pick_first"];
     let balancer = section.str("balancer_name");
@@ -141,6 +150,10 @@ pub(super) fn otlp_http(section: &Section, checker: &mut Checker<'_>) {
                 ),
             );
         }
+    }
+    let plain = keys.iter().find(|key| section.str(key).starts_with("http://"));
+    if let Some(key) = plain.filter(|_| section.sub("auth").is_some()) {
+        checker.warn(section, key, "the credentials of auth go out in plain text; https:// would hide them");
     }
     compression_level(section, checker);
     exporter(section, checker);
@@ -394,6 +407,29 @@ pub(super) fn bearertokenauth(section: &Section, checker: &mut Checker<'_>) {
     let given = token || tokens || !section.str("filename").is_empty();
     checker.require(given, section, "", "needs token, tokens or filename");
     checker.require(!(token && tokens), section, "tokens", "stands beside token: only one of them");
+    let file = !section.str("filename").is_empty();
+    // Which of them counts is the Collector's choice.
+    if file && token {
+        checker.warn(section, "token", "is not looked at: filename is given");
+    }
+    if file && tokens {
+        checker.warn(section, "filename", "is not looked at: tokens are given");
+    }
+    let waits = section.bool("wait_for_token_file");
+    let retry = section.sub("retry_on_failure").filter(|retry| retry.bool("enabled"));
+    if let Some(retry) = &retry {
+        checker.require(file, retry, "enabled", "needs a filename: it is the file that is waited for");
+        checker.require(retry.i64("max_retries") >= 0, retry, "max_retries", "must not be negative");
+        checker.require(retry.nanoseconds("interval") > 0, retry, "interval", "must be above 0, as in 1s");
+        if retry.i64("max_retries") > 0 && !waits {
+            let message = "has no effect without wait_for_token_file: the file is looked for whenever it is needed";
+            checker.warn(retry, "max_retries", message);
+        }
+    }
+    if waits {
+        checker.require(file, section, "wait_for_token_file", "needs a filename");
+        checker.require(retry.is_some(), section, "wait_for_token_file", "needs retry_on_failure::enabled: true");
+    }
 }
 
 pub(super) fn actions_given(section: &Section, key: &str, checker: &mut Checker<'_>) {

@@ -349,6 +349,9 @@ fn scalar_value(node: &Node, kind: Kind) -> Result<Typed, String> {
                 choice(&text, &words(levels), &text.to_lowercase())?
             }
         },
+        Kind::HiddenStrings if matches!(&node.value, Value::Str(text) if !text.is_empty()) => {
+            return Err("expected a list of strings, got a string".to_owned());
+        }
         Kind::Strings | Kind::HiddenStrings => Typed::Strings(match &node.value {
             Value::List(items) => items.iter().map(text).collect::<Result<_, _>>()?,
             Value::Str(text) if text.is_empty() => Vec::new(),

@@ -398,7 +398,6 @@ static CLIENT_AUTH: Block = block(&[&[
     zero("username_file", Kind::Str),
     zero("password", Kind::Secret),
     zero("password_file", Kind::Str),
-    zero("aws_secrets_manager", Kind::AnyMap),
 ]]);
 
 static BEARERTOKENAUTH: Block = Block {
@@ -409,9 +408,8 @@ static BEARERTOKENAUTH: Block = Block {
         zero("token", Kind::Secret),
         zero("tokens", Kind::HiddenStrings),
         zero("filename", Kind::Str),
-        // A file that is not there stops the start, and one that is gone later is looked for at every request.
-        idle("wait_for_token_file", Kind::Bool, Default::Zero),
-        idle("retry_on_failure", Kind::Block(&TOKEN_RETRY), Default::Zero),
+        zero("wait_for_token_file", Kind::Bool),
+        zero("retry_on_failure", Kind::Block(&TOKEN_RETRY)),
     ]])
 };
 static TOKEN_RETRY: Block =

@@ -519,8 +519,24 @@ fn what_the_collector_lets_pass_is_warned_about() {
     for (more, warning) in [
         ("exporters: {otlp_grpc: {endpoint: 'http://a:1'}}", "does not turn TLS off"),
         (
-            "exporters: {otlp_http: {endpoint: 'http://a', auth: {authenticator: b}}}",
+            "exporters: {otlp_http: {endpoint: 'https://a', auth: {authenticator: b}}}",
             "b is not among service::extensions",
+        ),
+        (
+            "{extensions: {bearertokenauth: {token: a}}, service: {extensions: [bearertokenauth]}, \
+             exporters: {otlp_http: {endpoint: 'http://a', auth: {authenticator: bearertokenauth}}}}",
+            "exporters::otlp_http::endpoint: the credentials of auth go out in plain text",
+        ),
+        (
+            "{extensions: {bearertokenauth: {token: a}}, service: {extensions: [bearertokenauth]}, \
+             exporters: {otlp_grpc: {endpoint: 'a:1', tls: {insecure: true}, auth: {authenticator: bearertokenauth}}}}",
+            "exporters::otlp_grpc::tls::insecure: with auth the credentials would go out in plain text",
+        ),
+        ("extensions: {bearertokenauth: {token: a, filename: b}}", "token: is not looked at: filename is given"),
+        ("extensions: {bearertokenauth: {tokens: [a], filename: b}}", "filename: is not looked at: tokens are given"),
+        (
+            "extensions: {bearertokenauth: {filename: b, retry_on_failure: {enabled: true, interval: 1s, max_retries: 1}}}",
+            "max_retries: has no effect without wait_for_token_file",
         ),
         ("exporters: {otlp_http: {endpoint: 'http://a', sending_queue: {storage: f}}}", "f is not among"),
         ("exporters: {otlp_http: {endpoint: 'http://a/v1/traces'}}", "is appended to it again"),
@@ -572,6 +588,27 @@ fn values_that_would_have_no_effect_or_a_bad_one_are_refused_by_name() {
         (
             "receivers: {otlp: {rate_limit: {rate: 5, algorithm: sliding_window, capacity: 2}}}",
             "rate_limit::capacity: has an effect only with algorithm: token_bucket",
+        ),
+        (
+            "extensions: {bearertokenauth: {token: a, retry_on_failure: {enabled: true, interval: 1s}}}",
+            "retry_on_failure::enabled: needs a filename",
+        ),
+        (
+            "extensions: {bearertokenauth: {filename: a, retry_on_failure: {enabled: true}}}",
+            "retry_on_failure::interval: must be above 0",
+        ),
+        (
+            "extensions: {bearertokenauth: {filename: a, retry_on_failure: {enabled: true, interval: 1s, max_retries: -1}}}",
+            "retry_on_failure::max_retries: must not be negative",
+        ),
+        (
+            "extensions: {bearertokenauth: {filename: a, wait_for_token_file: true}}",
+            "wait_for_token_file: needs retry_on_failure::enabled: true",
+        ),
+        ("extensions: {bearertokenauth: {tokens: a}}", "tokens: expected a list of strings, got a string"),
+        (
+            "extensions: {basicauth: {client_auth: {username: a, aws_secrets_manager: {}}}}",
+            "client_auth::aws_secrets_manager: unknown key",
         ),
     ] {
         let found = minimal_with(more, &[]).expect_err(more).to_string();

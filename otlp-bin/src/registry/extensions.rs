@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use otlp_core::Clock;
 use otlp_core::auth::Secret;
 use otlp_receive::auth::{basic, bearer};
 
 use super::{Made, not_built};
-use crate::config::{ConfiguredComponent, Id, Resolved, Role, Section, suggestion};
+use crate::config::{ConfiguredComponent, Diagnostic, Id, Resolved, Role, Section, suggestion};
 
 /// The names of the types that authenticate.
 const AUTHENTICATORS: [&str; 2] = ["basicauth", "bearertokenauth"];
@@ -53,7 +54,8 @@ impl<'a> Extensions<'a> {
                     scheme: section.str("scheme").to_owned(),
                     header: section.str("header").to_owned(),
                     tokens,
-                    filename: path(section, "filename"),
+                    filename: token_file(section),
+                    file_may_come_later: may_come_later(section),
                 };
                 otlp_receive::Authenticator::bearer(&id, &config, clock)
             }
@@ -76,9 +78,6 @@ impl<'a> Extensions<'a> {
                 let Some(client) = section.sub("client_auth") else {
                     return Err(section.error_at("client_auth", format!("must be given: {} uses it", auth.path())));
                 };
-                if client.given("aws_secrets_manager") {
-                    return Err(not_built(&client, "aws_secrets_manager", "aws_secrets_manager"));
-                }
                 let config = Basic {
                     username: client.str("username").to_owned(),
                     password: secret(&client, "password"),
@@ -94,7 +93,8 @@ impl<'a> Extensions<'a> {
                     scheme: section.str("scheme").to_owned(),
                     header: section.str("header").to_owned(),
                     token: first.unwrap_or_else(|| secret(section, "token")),
-                    filename: path(section, "filename"),
+                    filename: token_file(section),
+                    file_may_come_later: may_come_later(section),
                 };
                 Authenticator::bearer(&id, &config, clock)
             }
@@ -139,6 +139,50 @@ impl<'a> Extensions<'a> {
         }
         Ok(Some((auth, extension)))
     }
+}
+
+/// Waits for the files of tokens that `wait_for_token_file` names. `pause` waits for so long, and says whether to go on.
+/// Whether to go on from here.
+///
+/// # Errors
+///
+/// Names the file that did not come in time.
+pub fn await_token_files(tree: &Resolved, mut pause: impl FnMut(Duration) -> bool) -> Result<bool, Diagnostic> {
+    for (id, _) in tree.service.ids("extensions") {
+        let extension = tree.component(Role::Extension, id);
+        let Some(section) =
+            extension.filter(|found| found.component.name == "bearertokenauth").map(|found| &found.section)
+        else {
+            continue;
+        };
+        let (Some(file), true) = (token_file(section), section.bool("wait_for_token_file")) else { continue };
+        let Some(retry) = section.sub("retry_on_failure") else { continue };
+        let (retries_max, mut retries) = (retry.u64("max_retries"), 0);
+        while let Err(error) = std::fs::metadata(&file) {
+            if retries_max > 0 && retries == retries_max {
+                let message = format!("{}: {error}; looked {} times", file.display(), retries + 1);
+                return Err(section.error_at("filename", message));
+            }
+            if retries == 0 {
+                log::warn!("{}::filename: waiting for {}", section.path(), file.display());
+            }
+            retries += 1;
+            if !pause(retry.duration("interval")) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// The file with the tokens, where they are not written in the configuration as a list.
+fn token_file(bearer: &Section) -> Option<PathBuf> {
+    path(bearer, "filename").filter(|_| bearer.list_str("tokens").is_empty())
+}
+
+/// Without `wait_for_token_file`: that file is there by then.
+fn may_come_later(bearer: &Section) -> bool {
+    bearer.sub("retry_on_failure").is_some_and(|retry| retry.bool("enabled")) && !bearer.bool("wait_for_token_file")
 }
 
 fn path(section: &Section, key: &str) -> Option<PathBuf> {

@@ -161,20 +161,24 @@ fn a_running_program_shows_none_at_any_level() {
         _ => Answer::Ok,
     });
     let environment = [("RUST_LOG", "trace"), ("OTLPD_TEST_SECRET", "SENTINEL-env")];
+    // gRPC sends no credentials in plain text but over a Unix socket.
+    let socket = std::env::temp_dir().join(format!("otlpd-secrets-{}.sock", std::process::id()));
+    let socket = socket.to_str().unwrap();
     let mut gateway = Program::spawn_in(
-        "
+        &"
 extensions: {basicauth: {htpasswd: {inline: 'user:SENTINEL-2'}}}
-receivers: {otlp: {protocols: {grpc: {endpoint: '127.0.0.1:0', auth: {authenticator: basicauth}}}}}
+receivers: {otlp: {protocols: {grpc: {endpoint: 'SOCKET', transport: unix, auth: {authenticator: basicauth}}}}}
 exporters: {debug: {verbosity: detailed}}
 service:
   extensions: [basicauth]
   telemetry: {metrics: {level: none}}
   pipelines: {traces: {receivers: [otlp], exporters: [debug]}}
-",
+"
+        .replace("SOCKET", socket),
         &[],
         &environment,
     );
-    let grpc = gateway.grpc_address();
+    gateway.wait_for("Everything is ready");
     let authority = backend.url().replace("http://", "");
     let config = format!(
         "
@@ -203,7 +207,7 @@ exporters:
     retry_on_failure: {{initial_interval: 10ms}}
   otlp_http/nowhere: {{endpoint: 'https://user:SENTINEL-8@127.0.0.1:9', headers: {{x-key: SENTINEL-9}}}}
   otlp_grpc:
-    endpoint: '{grpc}'
+    endpoint: 'unix://{socket}'
     tls: {{insecure: true}}
     headers: {{x-key: SENTINEL-10}}
     auth: {{authenticator: basicauth/client}}

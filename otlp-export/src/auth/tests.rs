@@ -28,7 +28,7 @@ impl Drop for TestFile {
 }
 
 fn sent(auth: &Authenticator) -> String {
-    auth.credentials().value.reveal().to_owned()
+    auth.credentials().unwrap().value.reveal().to_owned()
 }
 
 fn unauthenticated() -> Outcome {
@@ -81,7 +81,7 @@ fn a_file_is_read_again_when_it_changes_and_at_once_when_the_token_will_not_do()
     clock.advance(Duration::from_secs(1));
     assert_eq!(sent(&auth), "Bearer two");
 
-    let before = auth.credentials();
+    let before = auth.credentials().unwrap();
     assert_eq!(auth.renewed(&unauthenticated(), &before), None, "the same would be refused again");
     file.replace("three");
     assert_eq!(auth.renewed(&Outcome::Delivered, &before), None);
@@ -99,6 +99,27 @@ fn a_file_is_read_again_when_it_changes_and_at_once_when_the_token_will_not_do()
     file.replace("four\u{7}");
     clock.advance(Duration::from_secs(1));
     assert_eq!(sent(&auth), "Bearer three");
+}
+
+#[test]
+fn until_a_file_that_may_come_later_is_there_requests_wait() {
+    let file = TestFile::new("later", "");
+    fs::remove_file(&file.0).unwrap();
+    let clock = Clock::simulated();
+    let config = Bearer { filename: Some(file.0.clone()), file_may_come_later: true, ..Bearer::default() };
+    let auth = Authenticator::bearer("bearertokenauth/x", &config, clock.clone()).unwrap();
+    for text in [None, Some("\n")] {
+        text.into_iter().for_each(|text| file.replace(text));
+        clock.advance(Duration::from_secs(1));
+        let failure = auth.credentials().unwrap_err();
+        assert!(failure.is_retryable() && failure.to_string().contains("bearertokenauth/x"), "{failure}");
+    }
+    file.replace("one # until May");
+    assert!(auth.credentials().is_err(), "looked at once a second");
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(sent(&auth), "Bearer one");
+    let wrong = Bearer { header: "a:b".into(), ..config };
+    assert_eq!(Authenticator::bearer("b", &wrong, clock).unwrap_err().key, "header", "only the file may be missing");
 }
 
 #[test]

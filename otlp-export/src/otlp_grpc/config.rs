@@ -142,7 +142,7 @@ impl Config {
     ///
     /// Names the key.
     pub fn check(&self) -> Result<(), ConfigError> {
-        self.target()?;
+        let target = self.target()?;
         if !matches!(self.compression, Coding::Identity | Coding::Gzip | Coding::Zstd | Coding::Snappy) {
             let message = format!("gRPC has no {}; use gzip, zstd, snappy or none", self.compression);
             return Err(ConfigError::new("compression", message));
@@ -155,6 +155,12 @@ impl Config {
             return Err(ConfigError::new("authority", "must be a host, with or without a port"));
         }
         self.tls.check().map_err(|error| error.within("tls"))?;
+        // As every gRPC client has it. Nobody listens in on a Unix socket.
+        if self.auth.is_some() && !self.is_tls(&target) && matches!(target.place, Place::Host(..)) {
+            let message =
+                "with auth the credentials would go out in plain text; write insecure: false, or leave auth out";
+            return Err(ConfigError::new("insecure", message).within("tls"));
+        }
         #[cfg(feature = "pipeline")]
         self.sending_queue.check().map_err(|error| error.within("sending_queue"))?;
         self.retry_on_failure.check().map_err(|error| error.within("retry_on_failure"))

@@ -310,7 +310,7 @@ impl OtlpGrpc {
     /// Calls with the credentials; once more where they would not do and others are at hand.
     fn deliver(&self, group: &Group, deadline: Deadline) -> Result<Outcome, Failure> {
         let Some(auth) = &self.auth else { return self.call(group, None, deadline) };
-        let credentials = auth.credentials();
+        let credentials = auth.credentials()?;
         let outcome = self.call(group, Some(&credentials), deadline)?;
         match auth.renewed(&outcome, &credentials) {
             Some(renewed) => self.call(group, Some(&renewed), deadline),

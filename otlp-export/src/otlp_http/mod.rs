@@ -309,7 +309,10 @@ impl OtlpHttp {
         let send = |credentials: &Credentials| {
             self.follow(&credentials.among(&self.headers), Some(&credentials.header), body, deadline)
         };
-        let credentials = auth.credentials();
+        let credentials = match auth.credentials() {
+            Ok(credentials) => credentials,
+            Err(failure) => return failure.into(),
+        };
         let outcome = send(&credentials);
         match auth.renewed(&outcome, &credentials) {
             Some(renewed) => send(&renewed),

@@ -81,7 +81,7 @@ impl Basic {
         };
         let file = match &config.file {
             None => None,
-            Some(path) => match Watched::new(id, path, clock.clone(), parse) {
+            Some(path) => match Watched::new(id, path, false, clock.clone(), parse) {
                 Ok(file) => Some(file),
                 Err(message) => return wrong("htpasswd.file", message),
             },

@@ -20,13 +20,21 @@ pub struct Config {
     pub header: String,
     /// The tokens, any of which will do. Not looked at where there is a file.
     pub tokens: Vec<Secret>,
-    /// A file with a token on each line. Read again when it changes.
+    /// A file with a token on each line, and what comment there may be after it. Read again when it changes.
     pub filename: Option<PathBuf>,
+    /// Whether the file may come later. Until then nobody is let in. Default false: one that is not there is an error.
+    pub file_may_come_later: bool,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { scheme: "Bearer".into(), header: "Authorization".into(), tokens: Vec::new(), filename: None }
+        Config {
+            scheme: "Bearer".into(),
+            header: "Authorization".into(),
+            tokens: Vec::new(),
+            filename: None,
+            file_may_come_later: false,
+        }
     }
 }
 
@@ -53,7 +61,7 @@ impl Bearer {
             return wrong("scheme", format!("{:?} is no authentication scheme", config.scheme));
         }
         let tokens = match &config.filename {
-            Some(path) => match Watched::new(id, path, clock, parse) {
+            Some(path) => match Watched::new(id, path, config.file_may_come_later, clock, parse) {
                 Ok(file) => Tokens::File(file),
                 Err(message) => return wrong("filename", message),
             },

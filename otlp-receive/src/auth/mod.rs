@@ -20,7 +20,8 @@
 //!
 //! # On failure
 //!
-//! A file that cannot be read, or says nonsense, stops the start. Later the old contents stay, and the log says so.
+//! A file that cannot be read, or says nonsense, stops the start; unless it may come later: then nobody is let in until it is
+//! there. Later the old contents stay, and the log says so.
 
 pub mod basic;
 pub mod bearer;
@@ -154,21 +155,40 @@ struct Watched<T> {
     stale: AtomicBool,
 }
 
-impl<T> Watched<T> {
-    fn new(id: &str, path: &Path, clock: Clock, parse: fn(&str) -> Result<T, String>) -> Result<Watched<T>, String> {
-        let (stamp, text) = read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        let value = parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+impl<T: Default> Watched<T> {
+    /// `late`: whether the file may come later.
+    fn new(
+        id: &str,
+        path: &Path,
+        late: bool,
+        clock: Clock,
+        parse: fn(&str) -> Result<T, String>,
+    ) -> Result<Watched<T>, String> {
+        let text = read(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
+        let parsed = text.and_then(|(stamp, text)| match parse(&text) {
+            Ok(value) => Ok((Some(stamp), value)),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        });
+        let (stamp, value) = match parsed {
+            Err(message) if late => {
+                log::warn!("{id}: nobody is let in until the file is there: {message}");
+                (None, T::default())
+            }
+            parsed => parsed?,
+        };
         Ok(Watched {
             path: path.to_owned(),
             id: id.to_owned(),
-            recheck: Mutex::new(Recheck::new(Some(stamp), clock.now())),
+            recheck: Mutex::new(Recheck::new(stamp, clock.now())),
             clock,
             parse,
             value: RwLock::new(Arc::new(value)),
-            stale: AtomicBool::new(false),
+            stale: AtomicBool::new(stamp.is_none()),
         })
     }
+}
 
+impl<T> Watched<T> {
     /// What it says now, or said when it was last looked at, less than a second ago.
     fn current(&self) -> Arc<T> {
         // One thread looks; others go by what is known meanwhile.

@@ -114,6 +114,22 @@ fn a_file_is_read_again_when_it_changes_and_stays_in_force_when_it_goes() {
 }
 
 #[test]
+fn until_a_file_that_may_come_later_is_there_nobody_is_let_in() {
+    let file = TestFile::new("later", "");
+    fs::remove_file(&file.0).unwrap();
+    let clock = Clock::simulated();
+    let config = Config { filename: Some(file.0.clone()), file_may_come_later: true, ..Config::default() };
+    let auth = Authenticator::bearer("bearertokenauth", &config, clock.clone()).unwrap();
+    for value in ["", "Bearer", "Bearer ", "Bearer one"] {
+        assert!(!takes(&auth, value), "{value:?}");
+        assert!(auth.check(std::iter::empty()).is_err());
+    }
+    file.replace("one until May\n");
+    clock.advance(Duration::from_secs(1));
+    assert!(takes(&auth, "Bearer one") && !takes(&auth, "Bearer until"));
+}
+
+#[test]
 fn what_would_let_in_everybody_or_nobody_is_refused_without_being_shown() {
     let empty = TestFile::new("empty", " \n");
     for (key, config) in [
