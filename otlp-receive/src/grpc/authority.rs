@@ -3,8 +3,9 @@
 //! gRPC's C core, and with it Python, Ruby, PHP and C++, sends the socket's path there, percent-encoded, and other clients
 //! send the bare path. `h2` ends every such call with PROTOCOL_ERROR before anybody is asked. What stands there means nothing
 //! on a Unix socket, so the offending bytes are replaced where they lie, one for one: lengths, and with them HPACK's table, stay what they
-//! are. Nothing is decoded and nothing copied: HPACK (RFC 7541) is walked over, its strings by their lengths. A value in
-//! Huffman's code is left as it is; no client is known that sends it so.
+//! are. Nothing is decoded and nothing copied: HPACK (RFC 7541) is walked over, its strings by their lengths. In Huffman's code
+//! the same is done with bits: one of them makes `.` of a percent sign, `-` of a blank and `3` of a slash, and all these are six
+//! bits long. A value with a symbol of more than eight bits, which no path should have, is left to `h2` from there on.
 //!
 //! # Limits
 //!
@@ -27,7 +28,17 @@ const NAME_INDEX: u8 = 1;
 pub(super) struct Mender {
     at: At,
     block: Block,
+    symbol: Symbol,
     head: [u8; 9],
+}
+
+/// The symbol of Huffman's code that is being read (RFC 7541, appendix B).
+#[derive(Clone, Copy, Debug, Default)]
+struct Symbol {
+    bits: u8,
+    count: u8,
+    /// One came whose end is not known here.
+    lost: bool,
 }
 
 /// Where in the frames.
@@ -75,7 +86,7 @@ fn value(of_authority: bool) -> Part {
 impl Mender {
     /// For a connection that has sent nothing yet.
     pub(super) fn new() -> Mender {
-        Mender { at: At::Skip(PREFACE_BYTES), block: Block::Field, head: [0; 9] }
+        Mender { at: At::Skip(PREFACE_BYTES), block: Block::Field, symbol: Symbol::default(), head: [0; 9] }
     }
 
     /// Takes what came next, and mends it.
@@ -153,6 +164,7 @@ impl Mender {
             Block::Number { then_value: true } => Block::Length { of: value(false) },
             Block::Number { then_value: false } => Block::Field,
             Block::Length { of } => {
+                self.symbol = Symbol::default();
                 let huffman = byte & 0x80 != 0;
                 let of = match of {
                     Part::Name { .. } => Part::Name { huffman },
@@ -173,8 +185,10 @@ impl Mender {
             }
             Block::Text { of, left, matched } => {
                 let matched = matched.filter(|&at| NAME.get(at) == Some(&byte)).map(|at| at + 1);
-                if of == (Part::Value { of_authority: true, huffman: false }) && !fits(byte) {
-                    mended = b'-';
+                match of {
+                    Part::Value { of_authority: true, huffman: false } if !fits(byte) => mended = b'-',
+                    Part::Value { of_authority: true, huffman: true } => mended = self.symbol.mend(byte),
+                    _ => {}
                 }
                 match left {
                     1 => after(of, matched == Some(NAME.len())),
@@ -183,6 +197,34 @@ impl Mender {
             }
         };
         mended
+    }
+}
+
+impl Symbol {
+    /// Takes the next byte, and gives what is to stand in its place.
+    fn mend(&mut self, mut byte: u8) -> u8 {
+        for place in (0..8).rev() {
+            if self.lost {
+                break;
+            }
+            self.bits = self.bits << 1 | (byte >> place & 1);
+            self.count += 1;
+            // What begins a blank or a percent sign, and nothing else; and a slash.
+            if matches!((self.count, self.bits), (5, 0b01010) | (6, 0b011000)) {
+                byte |= 1 << place;
+                self.bits |= 1;
+            }
+            // The code is canonical: the symbols of one length follow one another.
+            match (self.count, self.bits) {
+                (5, 0b00000..=0b01001)
+                | (6, 0b010100..=0b101101)
+                | (7, 0b1011100..=0b1111011)
+                | (8, 0b11111000..=0b11111101) => *self = Symbol::default(),
+                (8, _) => self.lost = true,
+                _ => {}
+            }
+        }
+        byte
     }
 }
 
@@ -277,6 +319,64 @@ mod tests {
         }
     }
 
+    /// In Huffman's code.
+    fn huffman(text: &str) -> Vec<u8> {
+        let symbol = |byte: u8| match byte {
+            b'%' => "010101",
+            b' ' => "010100",
+            b'-' => "010110",
+            b'.' => "010111",
+            b'/' => "011000",
+            b'3' => "011001",
+            b'2' => "00010",
+            b'F' => "1100001",
+            b'a' => "00011",
+            b'c' => "00100",
+            b'k' => "1110101",
+            b'o' => "00111",
+            b's' => "01000",
+            b'X' => "11111100",
+            b'_' => "100010",
+            b'~' => "1111111111101",
+            byte => panic!("{byte}"),
+        };
+        let mut bits: String = text.bytes().map(symbol).collect();
+        bits.extend(std::iter::repeat_n('1', bits.len().next_multiple_of(8) - bits.len()));
+        let bytes =
+            bits.as_bytes().chunks(8).map(|byte| u8::from_str_radix(std::str::from_utf8(byte).unwrap(), 2).unwrap());
+        bytes.collect()
+    }
+
+    #[test]
+    fn huffmans_code_is_mended_in_its_bits_in_pieces_of_every_size() {
+        for (value, mended) in [
+            ("/a/sock", "3a3sock"),
+            ("a%2Fso cX", "a.2Fso-cX"),
+            ("% / %_", ".-3-._"),
+            ("//////////", "3333333333"),
+            ("s.sock", "s.sock"),
+            // Its length is not known here: what follows is h2's.
+            ("/~/", "3~/"),
+        ] {
+            let made = |value: &str| {
+                let coded = huffman(value);
+                let text = |index: u8| [&[index, 0x80 | coded.len() as u8][..], &coded].concat();
+                // Only the authority's value: not what stands in another field, nor another way.
+                let other = [text(0x44), [&[0x41][..], &string("a%2F")].concat()].concat();
+                (text(0x41), other)
+            };
+            let ((came, other), (expected, _)) = (made(value), made(mended));
+            let came = [&[0; PREFACE_BYTES][..], &frame(HEADERS, 4, &[&came[..], &other].concat())].concat();
+            let other = [&other[..other.len() - 3], b"-2F"].concat();
+            let expected = [&[0; PREFACE_BYTES][..], &frame(HEADERS, 4, &[&expected[..], &other].concat())].concat();
+            for size in 1..came.len() {
+                let (mut mender, mut bytes) = (Mender::new(), came.clone());
+                bytes.chunks_mut(size).for_each(|piece| mender.mend(piece));
+                assert_eq!(bytes, expected, "{value} by {size}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn whatever_comes_keeps_its_length_and_pieces_do_not_matter(bytes: Vec<u8>, size in 1usize..40, framed: bool) {
@@ -288,7 +388,8 @@ mod tests {
             pieces.chunks_mut(size).for_each(|piece| mender.mend(piece));
             prop_assert_eq!(&whole, &pieces);
             let changed = whole.iter().zip(&came).filter(|(now, before)| now != before);
-            prop_assert!(changed.into_iter().all(|(now, _)| *now == b'-'));
+            // In Huffman's code bits are only set.
+            prop_assert!(changed.into_iter().all(|(now, before)| *now == b'-' || now & before == *before));
         }
     }
 }

@@ -247,3 +247,42 @@ fn a_client_that_never_reads_is_held_to_a_bound() {
     }
     assert_eq!(client.export(Signal::Traces, &[], &data()).code(), Some(0), "others are served");
 }
+
+#[test]
+fn over_a_unix_socket_any_authority_will_do() {
+    let path = std::env::temp_dir().join(format!("otlp-receive-authority-{}.sock", std::process::id()));
+    let grpc = Config {
+        endpoint: path.to_str().unwrap().into(),
+        transport: otlp_receive::Transport::Unix,
+        include_metadata: true,
+        ..Config::default()
+    };
+    let both = otlp_receive::Config { grpc: Some(grpc), ..otlp_receive::http::Config::default().into() };
+    let server = Server::with(both, |_| {});
+    for (authority, taken) in [("localhost", "localhost"), ("tmp%2Fa.sock", "tmp.2Fa.sock"), ("/tmp/a b", "3tmp3a-b")] {
+        for coded in [true, false] {
+            let stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+            stream.set_read_timeout(Some(crate::server::LONG)).unwrap();
+            let mut client = Raw::over(Box::new(stream), &[]);
+            let mut head = vec![0x41];
+            if coded {
+                huffman(&mut head, authority)
+            } else {
+                string(&mut head, authority)
+            }
+            // Every other field but the authority, which comes out of the table in the second call.
+            let others: Vec<_> =
+                fields(Signal::Traces.grpc_path(), &[]).into_iter().filter(|(name, _)| *name != ":authority").collect();
+            for head in [head, vec![0xbe]] {
+                let stream = client.next();
+                client.frame(HEADERS, END_HEADERS, stream, &[head, block(&others)].concat());
+                client.frame(DATA, END_STREAM, stream, &data());
+                assert_eq!(client.answer(stream).code(), Some(0), "{authority}");
+                let batch = server.batch();
+                let seen: Vec<_> = batch.context().metadata(":authority").collect();
+                let plain = authority.replace(['%', '/', ' '], "-");
+                assert_eq!(seen, [if coded { taken } else { &plain }]);
+            }
+        }
+    }
+}

@@ -12,7 +12,7 @@ use otlp_core::status::Status;
 use otlp_core::telemetry::registry::SampleValue;
 use otlp_core::testing::generate;
 use otlp_core::{Batch, ByteSize, Deadline, Outcome, Signal};
-use otlp_receive::{Config, Env, OtlpReceiver, http};
+use otlp_receive::{Config, Env, OtlpReceiver, Transport, http};
 
 /// Longer than anything takes that works.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -84,7 +84,7 @@ impl Server {
         if let Some(http) = &mut config.http {
             http.endpoint = "127.0.0.1:0".into();
         }
-        if let Some(grpc) = &mut config.grpc {
+        if let Some(grpc) = config.grpc.as_mut().filter(|grpc| grpc.transport != Transport::Unix) {
             grpc.endpoint = "127.0.0.1:0".into();
         }
         let mut receiver = OtlpReceiver::new("otlp", config, env.clone());
