@@ -4,7 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use otlp_core::component::Exporter as _;
 use otlp_core::status::Status;
+use otlp_core::telemetry::Registry;
+use otlp_core::thread::ThreadOptions;
+use otlp_core::{Batch, Clock, Code, Deadline, Group, ItemCount, Outcome, Retry, Signal};
+use otlp_export::otlp_grpc::{self, OtlpGrpc};
 
 use crate::delivery::config;
 use crate::support::{Answer, Backend, Program, Reply, Sender, traces, wait_until};
@@ -208,4 +213,49 @@ fn announced_bodies_cost_nothing_until_they_come() {
     std::thread::sleep(Duration::from_millis(50));
     assert!(program.resident_bytes() < 200 << 20, "{} bytes", program.resident_bytes());
     assert_eq!(program.stop().code, Some(0));
+}
+
+#[test]
+fn a_full_queue_makes_grpc_callers_come_again_and_all_that_was_acknowledged_arrives() {
+    let gate = Arc::<crate::support::Gate>::default();
+    let backend = Backend::scripted({
+        let gate = Arc::clone(&gate);
+        move |_, _| Answer::Stall(Arc::clone(&gate))
+    });
+    let exporter = format!("otlp_http: {{endpoint: '{}', sending_queue: {{queue_size: 5}}}}", backend.url());
+    let grpc = config("", &exporter, "", "otlp_http").replace("{http: ", "{grpc: ");
+    let mut program = Program::start(&grpc);
+    let settings = otlp_grpc::Config {
+        endpoint: program.grpc_address().to_string(),
+        tls: otlp_export::tls::Config { insecure: true, ..Default::default() },
+        timeout: crate::support::PATIENCE,
+        ..otlp_grpc::Config::default()
+    };
+    let (threads, registry) = (ThreadOptions::default(), Registry::new());
+    let sender = OtlpGrpc::new("sender", &settings, Signal::Traces, threads, Clock::system(), &registry).unwrap();
+    let mut begin = 0;
+    let mut send = || {
+        let request = traces(begin, 2);
+        begin += 2;
+        let batch = Batch::trusted(Signal::Traces, ItemCount(2), prost::Message::encode_to_vec(&request).into());
+        sender.export(&Group::of(batch), Deadline::NEVER)
+    };
+    let mut acknowledged = 0;
+    let refused = loop {
+        match send() {
+            Outcome::Delivered => acknowledged += 2,
+            outcome => break outcome,
+        }
+        assert!(acknowledged <= 10, "it never refuses");
+    };
+    assert_eq!(acknowledged, 10, "the queue holds five requests");
+    let Outcome::Failed(failure) = refused else { panic!("{refused:?}") };
+    assert_eq!(failure.code, Code::Unavailable, "{failure}");
+    assert!(matches!(failure.retry, Retry::After(_)), "with RetryInfo: {failure:?}");
+    gate.open();
+    wait_until("room", || send() == Outcome::Delivered);
+    acknowledged += 2;
+    wait_until("all", || backend.spans() == acknowledged);
+    assert_eq!(program.stop().code, Some(0));
+    assert!(backend.times().values().all(|&times| times == 1));
 }
