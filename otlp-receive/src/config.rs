@@ -135,12 +135,20 @@ pub(crate) fn check_endpoint(endpoint: &str, transport: Transport) -> Result<(),
             name if name.starts_with('@') && !cfg!(target_os = "linux") => {
                 wrong("endpoint", "begins with @, which only Linux has")
             }
+            name if name.starts_with("unix:") => {
+                wrong("endpoint", format!("{name:?}: with transport: unix it is the path alone, or @ and a name"))
+            }
             // As the system's address has room for, with its end.
             name if name.len() > 107 => {
                 wrong("endpoint", "is longer than 107 bytes, which no Unix socket's path can be")
             }
             _ => Ok(()),
         };
+    }
+    if endpoint.starts_with("unix:") || endpoint.contains('/') {
+        let message =
+            format!("{endpoint:?} is not host:port; for a Unix socket write transport: unix, and the path alone");
+        return wrong("endpoint", message);
     }
     match endpoint.rsplit_once(':').map(|(_, port)| port.parse::<u16>().is_ok()) {
         Some(true) => Ok(()),

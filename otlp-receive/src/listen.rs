@@ -133,6 +133,14 @@ pub fn listen(endpoint: &str, transport: Transport) -> io::Result<(Listener, Pla
     Err(last)
 }
 
+/// Whether an endpoint is every address of the machine. Names are not resolved for this.
+pub fn is_every_address(endpoint: &str, transport: Transport) -> bool {
+    let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let every = host.is_empty() || host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+    every && transport != Transport::Unix
+}
+
 /// The addresses of an endpoint, IPv4 before IPv6, as Go's listener prefers them.
 fn resolve(endpoint: &str, transport: Transport) -> io::Result<Vec<SocketAddr>> {
     let wanted = |address: &SocketAddr| match transport {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use otlp_core::component::{Guest, Health, HealthState, Outlets, Receiver, StartError};
@@ -14,7 +14,7 @@ use otlp_core::{AckMode, Clock, Deadline, Signal, Stop};
 use crate::config::{Config, Transport};
 use crate::driver::{self, Driver, Kind, Port, Protocols};
 use crate::intake::Common;
-use crate::listen::{Listener, Place, listen, plain};
+use crate::listen::{Listener, Place, is_every_address, listen, plain};
 use crate::{grpc, http, tls};
 
 /// What a receiver needs of the process it lives in.
@@ -88,12 +88,9 @@ impl Default for Env {
 }
 
 impl Wanted<'_> {
-    /// Whether it listens on every address and asks nobody who he is. Names are not resolved for this.
+    /// Whether it listens on every address and asks nobody who he is.
     fn is_open_to_all(&self) -> bool {
-        let host = self.endpoint.rsplit_once(':').map_or(self.endpoint, |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let every = host.is_empty() || host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
-        every && self.tls.is_none() && !self.authenticates
+        is_every_address(self.endpoint, self.transport) && self.tls.is_none() && !self.authenticates
     }
 }
 
@@ -318,6 +315,7 @@ mod tests {
             ("localhost:4318", false),
             ("10.0.0.1:4318", false),
         ] {
+            assert!(!is_every_address(endpoint, Transport::Unix), "a path, however it looks");
             let open = |auth: Option<Authenticator>, tls: Option<tls::Config>| {
                 let http = http::Config { endpoint: endpoint.into(), auth, tls, ..http::Config::default() };
                 let receiver = OtlpReceiver::new("otlp", Config::from(http), Env::default());

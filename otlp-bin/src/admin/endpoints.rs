@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use otlp_core::telemetry::Registry;
 use otlp_receive::Transport;
+use otlp_receive::listen::is_every_address;
 use parking_lot::Mutex;
 
 use super::health::{self, Readiness};
@@ -59,6 +60,7 @@ pub fn start(
             ))
         })?;
         log::info!("Serving metrics on http://{}/metrics", server.place());
+        warn_of_every_address("service::telemetry::metrics::readers", &endpoint, Transport::Tcp);
         servers.push(server);
     }
     Ok(servers)
@@ -110,6 +112,7 @@ fn health_check(extension: &ConfiguredComponent, readiness: &Readiness, running:
         Error::System(format!("cannot listen on {endpoint}: {error}; set {}::endpoint", section.path()))
     })?;
     log::info!("Starting health_check extension {} on {}", extension.id, server.place());
+    warn_of_every_address(&format!("{}::endpoint", section.path()), &endpoint, transport);
     Ok(server)
 }
 
@@ -148,6 +151,16 @@ fn metrics_reader(service: &Section) -> Result<Option<prometheus::Config>, Error
         without_type_suffix: reader.bool("without_type_suffix"),
         basic,
     }))
+}
+
+/// As a receiver says it, of what can only be asked.
+fn warn_of_every_address(key: &str, endpoint: &str, transport: Transport) {
+    if is_every_address(endpoint, transport) {
+        log::warn!(
+            "{key}: {endpoint:?} listens on every address of the machine, without TLS and without authentication: whoever \
+             reaches it may ask; name one address"
+        );
+    }
 }
 
 fn bracketed(host: &str) -> String {

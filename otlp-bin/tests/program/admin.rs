@@ -193,3 +193,43 @@ fn generate_sends_what_it_says() {
     let stopped = program.stop();
     assert_eq!(stopped.books.get("traces -> otlp_http", "exported"), 500);
 }
+
+#[test]
+fn what_listens_on_every_address_says_so_in_one_line_each() {
+    let backend = Backend::dead_url();
+    let reader = |host: &str| {
+        format!("metrics: {{readers: [{{pull: {{exporter: {{prometheus: {{host: '{host}', port: 0}}}}}}}}]}}")
+    };
+    let config = |host: &str| {
+        format!(
+            "extensions: {{health_check: {{endpoint: '{host}:0'}}}}
+receivers: {{otlp: {{protocols: {{http: {{endpoint: '{host}:0'}}}}}}}}
+exporters: {{otlp_http: {{endpoint: '{backend}'}}}}
+service:
+  extensions: [health_check]
+  telemetry: {{{}}}
+  pipelines: {{traces: {{receivers: [otlp], exporters: [otlp_http]}}}}",
+            reader(host)
+        )
+    };
+    for (host, keys) in [
+        ("127.0.0.1", &[][..]),
+        (
+            "0.0.0.0",
+            &[
+                "extensions::health_check::endpoint",
+                "service::telemetry::metrics::readers",
+                "receivers.otlp.protocols.http.endpoint",
+            ],
+        ),
+    ] {
+        let stopped = Program::start(&config(host)).stop();
+        let words =
+            "listens on every address of the machine, without TLS and without authentication: whoever reaches it";
+        let lines: Vec<_> = stopped.log.lines().filter(|line| line.contains(words)).collect();
+        assert_eq!(lines.len(), keys.len(), "{}", stopped.log);
+        for key in keys {
+            assert!(lines.iter().any(|line| line.contains(key)), "{key}: {lines:?}");
+        }
+    }
+}
