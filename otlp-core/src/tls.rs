@@ -70,6 +70,17 @@ impl Error {
     pub fn new(key: &'static str, message: impl Into<String>) -> Error {
         Error { key, message: message.into() }
     }
+
+    /// What is wrong with a certificate and its key.
+    pub fn of_identity(error: &rustls::Error) -> Error {
+        Error::new(
+            "cert_file",
+            match error {
+                rustls::Error::InconsistentKeys(_) => "is not the certificate of the key in key_file".to_owned(),
+                error => format!("cannot be used: {error}"),
+            },
+        )
+    }
 }
 
 impl fmt::Display for Error {
@@ -228,8 +239,13 @@ impl Terms<'_> {
     ) -> Result<Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>, Error> {
         let (Some(cert), Some(key)) = (&material.cert, &material.key) else { return Ok(None) };
         let chain = certificates(self.cert.key, cert)?;
-        let key = PrivateKeyDer::from_pem_slice(key);
-        Ok(Some((chain, key.map_err(|_| Error::new(self.key.key, "has no private key in PEM"))?)))
+        let made = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
+            let encrypted = key.windows(9).any(|word| word == b"ENCRYPTED");
+            let message =
+                if encrypted { "is encrypted; decrypt it with openssl pkey" } else { "has no private key in PEM" };
+            Error::new(self.key.key, message)
+        });
+        Ok(Some((chain, made?)))
     }
 
     /// Adds the authorities of `material` to `roots`.
@@ -375,6 +391,9 @@ impl<T> fmt::Debug for Renewed<T> {
 mod tests {
     use super::*;
 
+    // Only read as PEM, not as what it holds.
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+    const ENCRYPTED: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n";
     const NONE: Pem<'_> = Pem { key: "x_file", file: None, text: None };
 
     fn terms() -> Terms<'static> {
@@ -441,6 +460,10 @@ mod tests {
         let material = both.read(|path| Ok(path.to_str().unwrap().into())).unwrap();
         assert_eq!(material.cert.as_deref(), Some(&b"there.pem"[..]));
         assert_eq!(both.identity(&material).unwrap_err(), Error::new("cert_file", "has no certificate in PEM"));
+        let whole = Material { cert: Some(CERTIFICATE.into()), key: Some(ENCRYPTED.into()), ..material };
+        assert_eq!(both.identity(&whole).unwrap_err().message, "is encrypted; decrypt it with openssl pkey");
+        let whole = Material { key: Some(CERTIFICATE.into()), ..whole };
+        assert_eq!(both.identity(&whole).unwrap_err(), Error::new("key_file", "has no private key in PEM"));
         let broken = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
         let authority = Terms { authority: Pem { key: "client_ca_file", file: None, text: Some(broken) }, ..terms() };
         let material = authority.read(|_| unreachable!("it is no file")).unwrap();

@@ -131,10 +131,7 @@ impl Authenticator {
         }
         let token = Source::of(&config.filename, &config.token, |text| tokens(text).into_iter().next());
         let make = Make::Bearer { scheme: config.scheme.clone(), token };
-        let key = if config.filename.is_some() { "filename" } else { "token" };
-        let late = config.file_may_come_later;
-        Authenticator::new(id, config.header.clone(), make, late, clock)
-            .map_err(|message| ConfigError::new(key, message))
+        Authenticator::new(id, config.header.clone(), make, config.file_may_come_later, clock)
     }
 
     /// One that sends a user name and a password. `id` is its name in messages. Reads the files, where there are some.
@@ -148,20 +145,17 @@ impl Authenticator {
             username: Source::of(&config.username_file, &Secret::from(&*config.username), trimmed),
             password: Source::of(&config.password_file, &config.password, trimmed),
         };
-        let files = config.username_file.is_some() || config.password_file.is_some();
-        let key = if files { "client_auth" } else { "client_auth::username" };
         Authenticator::new(id, "Authorization".into(), make, false, clock)
-            .map_err(|message| ConfigError::new(key, message))
     }
 
-    fn new(id: &str, header: String, make: Make, late: bool, clock: Clock) -> Result<Authenticator, String> {
+    fn new(id: &str, header: String, make: Make, late: bool, clock: Clock) -> Result<Authenticator, ConfigError> {
         let (stamps, value) = match make.value() {
             Ok((stamps, value)) => (stamps, Some(value)),
-            Err(message) if late => {
-                log::warn!("{id}: nothing is sent until the token is there: {message}");
+            Err(error) if late => {
+                log::warn!("{id}: nothing is sent until the token is there: {}", error.message);
                 ([None, None], None)
             }
-            Err(message) => return Err(message),
+            Err(error) => return Err(error),
         };
         let now = clock.now();
         let recheck = stamps.map(|stamp| Recheck::new(stamp, now));
@@ -242,9 +236,9 @@ impl Inner {
                 }
                 (state.value, state.stale) = (Some(value), false);
             }
-            Err(message) => {
+            Err(error) => {
                 if !std::mem::replace(&mut state.stale, true) {
-                    log::warn!("{}: the credentials stay what they were: {message}", self.id);
+                    log::warn!("{}: the credentials stay what they were: {}", self.id, error.message);
                 }
             }
         }
@@ -261,23 +255,25 @@ impl Make {
     }
 
     /// The header's value, and the stamps of what was read for it.
-    fn value(&self) -> Result<([Option<Stamp>; 2], Secret), String> {
+    fn value(&self) -> Result<([Option<Stamp>; 2], Secret), ConfigError> {
         match self {
             Make::Bearer { scheme, token } => {
-                let (stamp, token) = token.read()?;
+                let key = if matches!(token, Source::File(..)) { "filename" } else { "token" };
+                let (stamp, token) = token.read(key)?;
                 let token = token.reveal();
                 if !token.bytes().all(|byte| matches!(byte, b' '..=b'~' | 0x80..)) {
-                    return Err("the token contains a control character".into());
+                    return Err(ConfigError::new(key, "the token contains a control character"));
                 }
                 let value = if scheme.is_empty() { token.to_owned() } else { format!("{scheme} {token}") };
                 Ok(([stamp, None], Secret::new(value)))
             }
             Make::Basic { username, password } => {
-                let (first, username) = username.read()?;
-                let (second, password) = password.read()?;
+                let (first, username) = username.read("client_auth::username_file")?;
+                let (second, password) = password.read("client_auth::password_file")?;
                 if username.reveal().contains(':') {
                     // RFC 7617, section 2: the server would take what follows for the password.
-                    return Err("the user name contains a colon".into());
+                    let key = if first.is_some() { "client_auth::username_file" } else { "client_auth::username" };
+                    return Err(ConfigError::new(key, "the user name contains a colon"));
                 }
                 let pair = format!("{}:{}", username.reveal(), password.reveal());
                 Ok(([first, second], Secret::new(format!("Basic {}", base64(pair.as_bytes())))))
@@ -294,15 +290,17 @@ impl Source {
         }
     }
 
-    fn read(&self) -> Result<(Option<Stamp>, Secret), String> {
+    /// `key` is the file's.
+    fn read(&self, key: &str) -> Result<(Option<Stamp>, Secret), ConfigError> {
         let (path, parse) = match self {
             Source::Fixed(text) => return Ok((None, text.clone())),
             Source::File(path, parse) => (path, parse),
         };
-        let (stamp, text) = read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let wrong = |message| ConfigError::new(key, message);
+        let (stamp, text) = read(path).map_err(|error| wrong(format!("cannot read {}: {error}", path.display())))?;
         match parse(&text) {
             Some(text) => Ok((Some(stamp), text)),
-            None => Err(format!("{} is empty", path.display())),
+            None => Err(wrong(format!("{} is empty", path.display()))),
         }
     }
 }

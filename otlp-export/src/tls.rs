@@ -142,9 +142,9 @@ impl Config {
             builder.with_root_certificates(self.roots(material)?)
         };
         let mut config = match terms.identity(material)? {
-            Some((chain, key)) => builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|error| Error::new("cert_file", format!("cannot be used: {error}")))?,
+            Some((chain, key)) => {
+                builder.with_client_auth_cert(chain, key).map_err(|error| Error::of_identity(&error))?
+            }
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();

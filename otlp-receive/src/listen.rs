@@ -117,8 +117,8 @@ impl fmt::Display for Place {
 ///
 /// # Errors
 ///
-/// Where the host has no address, or none can be bound; `AddrInUse` for a Unix socket that somebody listens on, or whose
-/// path is something else's.
+/// Where the host has no address, or none can be bound; `AddrInUse` for a Unix socket that somebody listens on, and
+/// `AlreadyExists` where its path is something else's.
 pub fn listen(endpoint: &str, transport: Transport) -> io::Result<(Listener, Place)> {
     if transport == Transport::Unix {
         return Ok((bind_unix(endpoint)?, Place::Unix(endpoint.to_owned())));
@@ -203,11 +203,11 @@ fn bind_unix(name: &str) -> io::Result<Listener> {
     Ok(Listener(Kind::Unix { _file: file, listener: socket.into() }))
 }
 
-/// Removes a socket's file that nobody listens on; false where somebody does, or it is something else.
+/// Removes a socket's file that nobody listens on; false where somebody does.
 fn remove_dead(path: &Path) -> io::Result<bool> {
     let before = identity(path)?;
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
-        return Ok(false);
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something is there that is no socket"));
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // One that has no room for more waits is alive all the same.
@@ -242,6 +242,7 @@ pub(crate) fn plain(error: &io::Error) -> String {
         io::ErrorKind::AddrInUse => "address in use".into(),
         io::ErrorKind::AddrNotAvailable => "no such address on this machine".into(),
         io::ErrorKind::PermissionDenied => "permission denied".into(),
+        io::ErrorKind::NotFound if error.raw_os_error().is_some() => "no such file or directory".into(),
         _ => error.to_string(),
     }
 }
@@ -296,7 +297,7 @@ mod tests {
         let folder = Folder::new("other");
         let path = folder.at("file");
         fs::write(&path, "telemetry").unwrap();
-        assert_eq!(unix(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(unix(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_to_string(&path).unwrap(), "telemetry");
         let path = folder.at("b.sock");
         let ours = unix(&path).unwrap();

@@ -85,6 +85,17 @@ impl Config {
         terms.check().map_err(below)
     }
 
+    /// Finds what cannot be used of what the files hold now, too.
+    ///
+    /// # Errors
+    ///
+    /// The first such key, below the protocol's section.
+    pub fn check_files(&self) -> Result<(), ConfigError> {
+        self.check()?;
+        let material = self.terms().read(read).map_err(below)?;
+        self.build(&material, &[]).map(drop).map_err(below)
+    }
+
     fn terms(&self) -> Terms<'_> {
         fn pem<'a>(key: &'static str, file: &'a Option<PathBuf>, text: &'a Option<String>) -> Pem<'a> {
             Pem { key, file: file.as_deref(), text: text.as_deref() }
@@ -126,7 +137,7 @@ impl Config {
         } else {
             builder.with_no_client_auth()
         };
-        let mut config = builder.with_single_cert(chain, key).map_err(|error| unusable("cert_file")(&error))?;
+        let mut config = builder.with_single_cert(chain, key).map_err(|error| Error::of_identity(&error))?;
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Ok(Arc::new(config))
     }

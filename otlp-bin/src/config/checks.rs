@@ -19,7 +19,25 @@ pub(super) fn tls_server(section: &Section, checker: &mut Checker<'_>) {
     if !has(section, "cert") && !has(section, "key") {
         checker.error(section, "", "a server needs a certificate and a key: cert_file and key_file");
     }
+    if has(section, "ca") && section.str("client_ca_file").is_empty() {
+        let key = if section.given("ca_file") { "ca_file" } else { "ca_pem" };
+        checker.warn(section, key, "has no effect on a server: client_ca_file is what asks clients for a certificate");
+    }
     pair(section, checker);
+}
+
+/// What a section that is there without a word in it does not do.
+fn server(section: &Section, checker: &mut Checker<'_>) {
+    for (key, what) in [("tls", "nothing is encrypted"), ("auth", "everybody may send")] {
+        if section.given(key) && section.sub(key).is_none() {
+            checker.warn(section, key, format!("is empty: {what}"));
+        }
+    }
+    let endpoint = section.str("endpoint");
+    let port = endpoint.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    if section.str("transport") == "unix" && port {
+        checker.warn(section, "endpoint", format!("{endpoint:?} is taken for the path of a Unix socket"));
+    }
 }
 
 /// Whether `{what}_file` or `{what}_pem` is given.
@@ -68,6 +86,7 @@ pub(super) fn otlp_receiver(section: &Section, checker: &mut Checker<'_>) {
 }
 
 pub(super) fn grpc_server(section: &Section, checker: &mut Checker<'_>) {
+    server(section, checker);
     let size = section.i64("max_recv_msg_size_mib");
     checker.require(
         (1..=8_796_093_022_207).contains(&size),
@@ -81,6 +100,7 @@ pub(super) fn grpc_server(section: &Section, checker: &mut Checker<'_>) {
 }
 
 pub(super) fn http_server(section: &Section, checker: &mut Checker<'_>) {
+    server(section, checker);
     for key in ["traces_url_path", "metrics_url_path", "logs_url_path"] {
         let path = section.str(key);
         // What follows is the Collector's reading of the path as a URL.
@@ -154,6 +174,17 @@ pub(super) fn otlp_http(section: &Section, checker: &mut Checker<'_>) {
     let plain = keys.iter().find(|key| section.str(key).starts_with("http://"));
     if let Some(key) = plain.filter(|_| section.sub("auth").is_some()) {
         checker.warn(section, key, "the credentials of auth go out in plain text; https:// would hide them");
+    }
+    if let Some(tls) = section.sub("tls") {
+        let secured = keys.iter().any(|key| section.str(key).starts_with("https://"));
+        if secured && tls.bool("insecure") {
+            let message = "has no effect on https://; insecure_skip_verify: true takes any certificate";
+            checker.warn(&tls, "insecure", message);
+        }
+        let key = ["ca_file", "ca_pem", "cert_file", "cert_pem"].into_iter().find(|key| tls.given(key));
+        if let (Some(_), Some(key), false) = (plain, key, secured) {
+            checker.warn(&tls, key, "has no effect on http://, which is not encrypted; write https://");
+        }
     }
     compression_level(section, checker);
     exporter(section, checker);

@@ -18,7 +18,8 @@ const TLS: &[Field] = &[
     field("min_version", Kind::Str, Default::Text("1.2")),
     zero("max_version", Kind::Str),
     zero("cipher_suites", Kind::Strings),
-    zero("include_insecure_cipher_suites", Kind::Bool),
+    // rustls has none.
+    idle("include_insecure_cipher_suites", Kind::Bool, Default::Zero),
     zero("curve_preferences", Kind::Strings),
     zero("reload_interval", Kind::Duration),
     zero("tpm", Kind::Block(&TPM)),

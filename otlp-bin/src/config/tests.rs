@@ -538,6 +538,28 @@ fn what_the_collector_lets_pass_is_warned_about() {
             "extensions: {bearertokenauth: {filename: b, retry_on_failure: {enabled: true, interval: 1s, max_retries: 1}}}",
             "max_retries: has no effect without wait_for_token_file",
         ),
+        (
+            "receivers: {otlp: {protocols: {grpc: {tls: {cert_file: a, key_file: b, ca_file: c}}}}}",
+            "grpc::tls::ca_file: has no effect on a server: client_ca_file",
+        ),
+        ("receivers: {otlp: {protocols: {grpc: {tls: }}}}", "grpc::tls: is empty: nothing is encrypted"),
+        ("receivers: {otlp: {protocols: {http: {auth: }}}}", "http::auth: is empty: everybody may send"),
+        (
+            "receivers: {otlp: {protocols: {http: {transport: unix}}}}",
+            "http::endpoint: \"localhost:4318\" is taken for the path of a Unix socket",
+        ),
+        (
+            "exporters: {otlp_http: {endpoint: 'https://a', tls: {insecure: true}}}",
+            "tls::insecure: has no effect on https://; insecure_skip_verify",
+        ),
+        (
+            "exporters: {otlp_http: {endpoint: 'http://a', tls: {ca_file: a}}}",
+            "tls::ca_file: has no effect on http://, which is not encrypted",
+        ),
+        (
+            "exporters: {otlp_grpc: {endpoint: 'a:1', tls: {include_insecure_cipher_suites: true}}}",
+            "tls::include_insecure_cipher_suites: has no effect in otlpd",
+        ),
         ("exporters: {otlp_http: {endpoint: 'http://a', sending_queue: {storage: f}}}", "f is not among"),
         ("exporters: {otlp_http: {endpoint: 'http://a/v1/traces'}}", "is appended to it again"),
         ("exporters: {otlp_http: {endpoint: 'http://a', tls: {insecrue: true}}}", "did you mean \"insecure\"?"),

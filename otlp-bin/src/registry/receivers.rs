@@ -136,13 +136,16 @@ fn refuse_unbuilt(protocol: &Section) -> Made<()> {
 }
 
 fn server_tls(tls: &Section) -> Made<tls::Config> {
+    if tls.sub("tpm").is_some_and(|tpm| tpm.bool("enabled")) {
+        return Err(not_built(tls, "tpm", "a key in a TPM"));
+    }
     let text = |key: &str| Some(tls.str(key).to_owned()).filter(|text| !text.is_empty());
     let pem = |key: &str| Some(tls.secret(key).reveal().to_owned()).filter(|text| !text.is_empty());
     let version = |key: &str| match tls.str(key) {
         "" => Ok(None),
         version => tls::Version::from_config(version).map(Some).map_err(|message| tls.error_at(key, message)),
     };
-    Ok(tls::Config {
+    let config = tls::Config {
         cert_file: text("cert_file").map(Into::into),
         cert_pem: pem("cert_pem"),
         key_file: text("key_file").map(Into::into),
@@ -154,7 +157,12 @@ fn server_tls(tls: &Section) -> Made<tls::Config> {
         cipher_suites: tls.list_str("cipher_suites").to_vec(),
         curve_preferences: tls.list_str("curve_preferences").to_vec(),
         reload_interval: tls.duration("reload_interval"),
-    })
+    };
+    // Here, and not only where it starts: here the place in the file is known.
+    match config.check_files() {
+        Ok(()) => Ok(config),
+        Err(error) => Err(tls.error_at(error.key.trim_start_matches("tls").trim_start_matches('.'), error.message)),
+    }
 }
 
 fn otlp_json_file(

@@ -233,3 +233,29 @@ service:
         }
     }
 }
+
+#[test]
+fn what_is_wrong_with_a_receivers_certificates_is_told_with_its_place() {
+    let junk = std::env::temp_dir().join(format!("otlpd-junk-{}.pem", std::process::id()));
+    std::fs::write(&junk, "no PEM").unwrap();
+    let junk_path = junk.to_str().unwrap();
+    for (tls, column, message) in [
+        ("cert_file: /nowhere, key_file: /nowhere", 47, "cert_file: cannot read /nowhere"),
+        ("cert_file: JUNK, key_file: JUNK", 47, "cert_file: has no certificate in PEM"),
+        ("tpm: {enabled: true}, cert_file: JUNK, key_file: JUNK", 47, "tpm: a key in a TPM is not built yet"),
+    ] {
+        let config = format!(
+            "receivers: {{otlp: {{protocols: {{grpc: {{tls:\n   {{{}{}}}, endpoint: '127.0.0.1:0'}}}}}}}}
+exporters: {{otlp_http: {{endpoint: '{}'}}}}
+service: {{telemetry: {{metrics: {{level: none}}}}, pipelines: {{traces: {{receivers: [otlp], exporters: [otlp_http]}}}}}}",
+            " ".repeat(column - 5),
+            tls.replace("JUNK", junk_path),
+            Backend::dead_url()
+        );
+        let stopped = Program::spawn(&config, &[]).wait();
+        assert_eq!(stopped.code, Some(2), "{}", stopped.log);
+        let place = format!("otlpd.yaml:2:{column}: error: receivers::otlp::protocols::grpc::tls::{message}");
+        assert!(stopped.log.contains(&place), "{place}\n{}", stopped.log);
+    }
+    std::fs::remove_file(junk).unwrap();
+}

@@ -46,21 +46,26 @@ extensions:
   bearertokenauth/several: {tokens: [SENTINEL-2, SENTINEL-3]}
   basicauth/client: {client_auth: {username: user, password: SENTINEL-4}}
   basicauth/server: {htpasswd: {inline: \"ann:SENTINEL-5\\nbob:SENTINEL-6\"}}
-  health_check: {endpoint: '127.0.0.1:0'}
+  health_check:
+    endpoint: '127.0.0.1:0'
+    response_headers: {x-key: SENTINEL-19}
+    tls: {cert_pem: SENTINEL-20, key_pem: SENTINEL-21}
 receivers:
   otlp:
     protocols:
       http:
         endpoint: '127.0.0.1:0'
         response_headers: {x-key: SENTINEL-7}
-        tls: {cert_file: /nowhere, key_pem: SENTINEL-8}
+        tls: {cert_file: /nowhere, key_pem: SENTINEL-8, ca_pem: SENTINEL-22}
       grpc:
         endpoint: '127.0.0.1:0'
-        tls: {cert_pem: SENTINEL-9, key_pem: SENTINEL-10}
+        tls: {cert_pem: SENTINEL-9, key_pem: SENTINEL-10, tpm: {owner_auth: SENTINEL-23, auth: SENTINEL-24}}
 exporters:
   otlp_http:
     endpoint: 'http://user:SENTINEL-11@127.0.0.1:9/'
     traces_endpoint: 'http://user:SENTINEL-12@127.0.0.1:9/'
+    metrics_endpoint: 'http://user:SENTINEL-25@127.0.0.1:9/'
+    logs_endpoint: 'http://user:SENTINEL-26@127.0.0.1:9/'
     proxy_url: 'http://user:SENTINEL-13@127.0.0.1:9'
     headers: {authorization: SENTINEL-14, x-environment: '${env:OTLPD_TEST_SECRET}'}
     tls: {cert_file: /nowhere, key_pem: SENTINEL-15, ca_pem: SENTINEL-16}
@@ -68,11 +73,12 @@ exporters:
   otlp_grpc:
     endpoint: '127.0.0.1:9'
     headers: [{name: x-key, value: SENTINEL-17}, {name: x-environment, value: 'a ${env:OTLPD_TEST_SECRET} b'}]
-    tls: {cert_file: /nowhere, key_pem: SENTINEL-18}
+    tls: {cert_pem: SENTINEL-27, key_pem: SENTINEL-18, ca_pem: SENTINEL-28}
     auth: {authenticator: basicauth/client}
+  otlp_grpc/files: {endpoint: '127.0.0.1:9', tls: {cert_file: /nowhere, key_pem: SENTINEL-29}}
 service:
   extensions: [bearertokenauth/one, bearertokenauth/several, basicauth/client, basicauth/server, health_check]
-  pipelines: {traces: {receivers: [otlp], exporters: [otlp_http, otlp_grpc]}}
+  pipelines: {traces: {receivers: [otlp], exporters: [otlp_http, otlp_grpc, otlp_grpc/files]}}
 ";
 
 #[test]
@@ -82,11 +88,11 @@ fn printed_configurations_show_none_unless_that_is_asked_for() {
         assert!(printed.status.success(), "{}", text(&printed.stderr));
         assert_clean(format, &text(&printed.stdout));
         assert_clean(format, &text(&printed.stderr));
-        // Two of the eighteen stand in one text, and the variable is there twice.
-        assert_eq!(text(&printed.stdout).matches("REDACTED").count(), 19, "{}", text(&printed.stdout));
+        // Two of the twenty-nine stand in one text, and the variable is there twice.
+        assert_eq!(text(&printed.stdout).matches("REDACTED").count(), 30, "{}", text(&printed.stdout));
     }
     let revealed = text(&run("print-config", &["--mode", "unredacted"], EVERYTHING).stdout);
-    for number in 1..=18 {
+    for number in 1..=29 {
         assert!(revealed.contains(&format!("{WORD}-{number}")), "{number}: the test would find it");
     }
     assert!(revealed.contains("SENTINEL-env"));

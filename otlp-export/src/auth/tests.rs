@@ -141,7 +141,7 @@ fn what_cannot_be_sent_is_refused_without_being_shown() {
         ("scheme", bearer(|config| config.scheme = "a b".into())),
         ("filename", bearer(|config| config.filename = Some("/nowhere/at/all".into()))),
         ("client_auth::username", basic(|config| config.username = "a:b".into())),
-        ("client_auth", basic(|config| config.password_file = Some("/nowhere/at/all".into()))),
+        ("client_auth::password_file", basic(|config| config.password_file = Some("/nowhere/at/all".into()))),
     ] {
         let error = made.unwrap_err();
         assert_eq!(error.key, key);

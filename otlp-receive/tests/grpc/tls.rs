@@ -292,6 +292,7 @@ fn files_that_cannot_be_used_stop_the_start_and_are_named() {
     let authority = Authority::new();
     let good = authority.config();
     let missing = Some(authority.dir.join("missing.pem"));
+    let other = Authority::new();
     let swapped = (good.key_file.clone(), good.cert_file.clone());
     let cases = [
         (Tls { cert_file: missing.clone(), ..good.clone() }, "tls.cert_file: cannot read "),
@@ -299,6 +300,7 @@ fn files_that_cannot_be_used_stop_the_start_and_are_named() {
         (Tls { client_ca_file: missing, ..good.clone() }, "tls.client_ca_file: cannot read "),
         (Tls { client_ca_file: good.key_file.clone(), ..good.clone() }, "tls.client_ca_file: "),
         (Tls { cert_file: swapped.0, key_file: swapped.1, ..good.clone() }, "tls.cert_file: has no certificate"),
+        (Tls { key_file: other.config().key_file, ..good.clone() }, "tls.cert_file: is not the certificate of the key"),
         (Tls { key_file: None, ..good.clone() }, "tls: TLS configuration must include both certificate and key"),
         (Tls { cert_pem: Some("a".into()), ..good.clone() }, "tls.cert_file: is given together with cert_pem"),
         (Tls { cipher_suites: vec!["TLS_RSA_WITH_RC4_128_SHA".into()], ..good.clone() }, "tls.cipher_suites: "),
@@ -311,6 +313,7 @@ fn files_that_cannot_be_used_stop_the_start_and_are_named() {
     for (tls, expected) in cases {
         let mut receiver = OtlpReceiver::new("otlp", both(&tls), Env::default());
         let error = receiver.start(Outlets::default()).unwrap_err();
+        assert_eq!(tls.check_files().unwrap_err().to_string(), error.message["receivers.otlp.protocols.grpc.".len()..]);
         let expected = format!("receivers.otlp.protocols.grpc.{expected}");
         assert!(error.message.starts_with(&expected), "{}", error.message);
         assert!(!format!("{tls:?}{}", error.message).contains("PRIVATE KEY"));
