@@ -14,7 +14,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::{Config, OtlpHttp, Registry};
 use crate::tls;
-use crate::tls::authority::{Authority, BOTH, Identity, file};
+use crate::tls::authority::{Authority, BOTH, Identity, among_those_of_the_system, file};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -95,6 +95,67 @@ fn export(exporter: &OtlpHttp) -> Outcome {
 }
 
 #[test]
+fn a_server_is_believed_by_its_authority_and_its_name_in_versions_and_suites_that_are_wanted() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let start = |name: &str, versions| Server::start(ours.issue(name).server(None, versions, &[]), OK);
+    let (server, elsewhere) = (start("localhost", BOTH), start("elsewhere", BOTH));
+    let (old, new) = (start("localhost", &BOTH[..1]), start("localhost", &BOTH[1..]));
+    let skip = tls::Config { insecure_skip_verify: true, ..tls::Config::default() };
+    let named = tls::Config { server_name_override: "elsewhere".into(), ..trusting(&ours) };
+    let modern = tls::Config { min_version: tls::Version::Tls13, ..trusting(&ours) };
+    let max_version = Some(tls::Version::Tls12);
+    let one_suite = tls::Config {
+        cipher_suites: vec!["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256".into()],
+        curve_preferences: vec!["P256".into()],
+        max_version,
+        ..trusting(&ours)
+    };
+    let of_rsa = vec!["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256".into()];
+    for (what, to, tls, taken) in [
+        ("authority", &server, trusting(&ours), true),
+        (
+            "from a file",
+            &server,
+            tls::Config { ca_file: Some(file("http-own-ca.pem", &ours.pem)), ..Default::default() },
+            true,
+        ),
+        ("another authority", &server, trusting(&theirs), false),
+        ("another name", &elsewhere, trusting(&ours), false),
+        ("its name", &elsewhere, named.clone(), true),
+        ("not its name", &server, named, false),
+        ("anybody", &server, skip.clone(), true),
+        ("anybody by any name", &elsewhere, skip, true),
+        ("1.3 of both", &server, modern.clone(), true),
+        ("1.3 of one that has it alone", &new, modern.clone(), true),
+        ("1.3 of one that has it not", &old, modern, false),
+        ("1.2 of one that has it alone", &old, trusting(&ours), true),
+        ("1.2 of one that has it not", &new, tls::Config { max_version, ..trusting(&ours) }, false),
+        ("one suite", &server, one_suite.clone(), true),
+        ("a suite of other certificates", &server, tls::Config { cipher_suites: of_rsa, ..one_suite }, false),
+    ] {
+        let outcome = export(&exporter(to.address, tls));
+        assert_eq!(outcome.is_delivered(), taken, "{what}: {outcome:?}");
+        assert_eq!(to.seen.try_recv().is_ok(), taken, "{what}");
+    }
+}
+
+#[test]
+fn the_systems_authorities_are_trusted_where_there_are_none_and_beside_others_where_that_is_asked_for() {
+    let test = "otlp_http::secured::the_systems_authorities_are_trusted_where_there_are_none_and_beside_others_where_that_is_asked_for";
+    let start = |authority: &Authority| Server::start(authority.issue("localhost").server(None, BOTH, &[]), OK).address;
+    let Some(address) = among_those_of_the_system(test, start) else { return };
+    let other = trusting(&Authority::new());
+    for (tls, taken) in [
+        (tls::Config::default(), true),
+        (other.clone(), false),
+        (tls::Config { include_system_ca_certs_pool: true, ..other }, true),
+    ] {
+        let outcome = export(&exporter(address, tls));
+        assert_eq!(outcome.is_delivered(), taken, "{outcome:?}");
+    }
+}
+
+#[test]
 fn a_server_that_asks_who_we_are_hears_it() {
     let authority = Authority::new();
     let server = Server::start(authority.issue("localhost").server(Some(&authority), BOTH, &[]), OK);
@@ -151,6 +212,18 @@ fn certificates_that_change_are_read_again_without_a_connection_less_and_bad_one
     write(&new, &new.pem);
     assert_eq!((export(&exporter), two.seen()), (Outcome::Delivered, 2));
     assert_eq!(exporter.health().state, HealthState::Ok);
+}
+
+#[test]
+fn a_handshake_that_does_not_end_ends_at_the_deadline() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let exporter = exporter(silent.local_addr().unwrap(), trusting(&Authority::new()));
+    let group = Group::of(Batch::trusted(Signal::Traces, ItemCount(3), verify::request(Signal::Traces, 3, 0)));
+    for _ in 0..2 {
+        let deadline = Deadline::after(std::time::Instant::now(), Duration::from_millis(50));
+        let Outcome::Failed(failure) = exporter.export(&group, deadline) else { panic!("it was taken") };
+        assert_eq!((failure.reason, failure.is_retryable()), (Reason::TIMEOUT, true), "{failure}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! For tests: somebody who vouches for others, and servers that somebody vouches for.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -76,4 +77,25 @@ pub(crate) fn file(name: &str, content: &str) -> PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, content).unwrap();
     path
+}
+
+/// Runs `test` once more in a process whose system trusts `authority` alone, and has it pass there. In that process this
+/// gives the address of `server`, in the first one nothing.
+pub(crate) fn among_those_of_the_system(
+    test: &str,
+    start: impl FnOnce(&Authority) -> SocketAddr,
+) -> Option<SocketAddr> {
+    const SERVER: &str = "OTLPD_TEST_TRUSTED_SERVER";
+    if let Ok(address) = std::env::var(SERVER) {
+        return Some(address.parse().unwrap());
+    }
+    let authority = Authority::new();
+    let address = start(&authority);
+    let trusted = file(&format!("{}.pem", test.replace("::", "-")), &authority.pem);
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test]).env("SSL_CERT_FILE", trusted).env_remove("SSL_CERT_DIR");
+    let output = command.env(SERVER, address.to_string()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    None
 }

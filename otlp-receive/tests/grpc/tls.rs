@@ -209,8 +209,10 @@ fn versions_are_kept_to() {
     {
         let tls = Tls { min_version, max_version, ..authority.config() };
         let server = Server::with(both(&tls), |_| {});
-        assert!(authority.connect(server.grpc(), &["h2"], taken, None).is_ok());
-        assert!(authority.connect(server.grpc(), &["h2"], refused, None).is_err());
+        for address in [server.grpc(), server.receiver.http_addr().unwrap()] {
+            assert!(authority.connect(address, &["h2", "http/1.1"], taken, None).is_ok());
+            assert!(authority.connect(address, &["h2", "http/1.1"], refused, None).is_err());
+        }
     }
 }
 
@@ -256,14 +258,74 @@ fn certificates_are_renewed_and_bad_ones_change_nothing() {
     assert_eq!(server.receiver.health().state, HealthState::Ok);
 }
 
+/// Whose certificates are asked for changes while it runs, on either port, by either key.
+#[test]
+fn the_authority_of_clients_is_renewed_and_a_bad_one_changes_nothing() {
+    for by_its_own_key in [false, true] {
+        let (authority, next) = (Authority::new(), Authority::new());
+        let path = authority.dir.join("clients.pem");
+        fs::write(&path, &authority.pem).unwrap();
+        let (client_ca_file, interval) = (Some(path.clone()), Duration::from_secs(10));
+        let tls = match by_its_own_key {
+            true => Tls { client_ca_file, client_ca_file_reload: true, ..authority.config() },
+            false => Tls { client_ca_file, reload_interval: interval, ..authority.config() },
+        };
+        let clock = Clock::simulated();
+        let server = Server::with(both(&tls), |env| env.clock = clock.clone());
+        let (grpc, http) = (server.grpc(), server.receiver.http_addr().unwrap());
+        let connect = |address, alpn, shown| authority.connect(address, &[alpn], &rustls::version::TLS13, shown);
+        let works = |shown: fn(&Authority) -> Option<Shown>, whose: &Authority| {
+            let called = connect(grpc, "h2", shown(whose)).is_ok_and(|stream| {
+                let mut client = Raw::over_or_closed(Box::new(stream));
+                client.try_send(&crate::http2::call(1, Signal::Traces.grpc_path(), &[], &data()));
+                client.answer_or_close(1).is_some_and(|answer| answer.code() == Some(0))
+            });
+            let posted = connect(http, "http/1.1", shown(whose)).is_ok_and(|mut stream| {
+                // With TLS 1.3 the client learns of the refusal by its first read.
+                let _ = stream.write_all(&post(Signal::Traces, "", &data()[5..]));
+                let mut answer = [0; 15];
+                stream.read_exact(&mut answer).is_ok_and(|()| &answer == b"HTTP/1.1 200 OK")
+            });
+            assert_eq!(called, posted, "both ports do the same");
+            called
+        };
+        let (with, without): (fn(&Authority) -> _, fn(&Authority) -> _) = (|whose| Some(whose.shown()), |_| None);
+        let mut open = Raw::over(Box::new(connect(grpc, "h2", Some(authority.shown())).unwrap()), &[]);
+        assert!(exports(&mut open) && works(with, &authority) && !works(with, &next) && !works(without, &next));
+        fs::write(&path, &next.pem).unwrap();
+        assert!(works(with, &authority) && !works(with, &next), "not before the interval");
+        clock.advance(interval);
+        assert!(works(with, &next) && !works(with, &authority) && !works(without, &next));
+        assert!(exports(&mut open), "connections stay");
+        for bad in ["", "no PEM", &next.pem[..next.pem.len() / 2]] {
+            fs::write(&path, bad).unwrap();
+            clock.advance(interval);
+            assert!(
+                works(with, &next) && !works(with, &authority) && !works(without, &next),
+                "{bad:?} changes nothing"
+            );
+            let health = server.receiver.health();
+            assert_eq!(health.state, HealthState::Unhealthy);
+            assert!(health.message.contains("tls.client_ca_file") && health.message.contains("stay in use"));
+        }
+        fs::write(&path, &authority.pem).unwrap();
+        clock.advance(interval);
+        assert!(works(with, &authority) && !works(with, &next), "it goes on when it is mended");
+        assert_eq!(server.receiver.health().state, HealthState::Ok);
+        assert!(exports(&mut open));
+    }
+}
+
 #[test]
 fn what_is_no_tls_ends_and_nothing_is_taken_in_plain_text() {
     let authority = Authority::new();
     let server = Server::with(both(&authority.config()), |_| {});
-    for bytes in [hello(&[]), post(Signal::Traces, "", &data()[5..]), vec![0xff; 100]] {
-        let mut stream = TcpStream::connect(server.grpc()).unwrap();
+    let ports = [server.grpc(), server.receiver.http_addr().unwrap()];
+    let sent = [hello(&[]), post(Signal::Traces, "", &data()[5..]), vec![0xff; 100]];
+    for (port, bytes) in ports.iter().flat_map(|port| sent.iter().map(move |bytes| (port, bytes))) {
+        let mut stream = TcpStream::connect(port).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
-        stream.write_all(&bytes).unwrap();
+        stream.write_all(bytes).unwrap();
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.len() < 16, "an alert at most: {answer:?}");

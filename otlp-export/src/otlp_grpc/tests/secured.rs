@@ -8,7 +8,7 @@ use otlp_core::{Clock, Outcome, Reason, Signal};
 use super::server::{Options, Server};
 use super::{Config, LONG, OtlpGrpc, Registry, ThreadOptions, export, exporter, failure, seen};
 use crate::tls;
-use crate::tls::authority::{Authority, BOTH, Identity, file};
+use crate::tls::authority::{Authority, BOTH, Identity, among_those_of_the_system, file};
 
 /// A server that shows `identity`, asks for a certificate of `clients` where that is given, and speaks `versions`.
 fn server(
@@ -87,6 +87,27 @@ fn the_name_in_place_of_the_endpoints_is_also_the_authority() {
 }
 
 #[test]
+fn the_systems_authorities_are_trusted_where_there_are_none_and_beside_others_where_that_is_asked_for() {
+    let test = "otlp_grpc::tests::secured::the_systems_authorities_are_trusted_where_there_are_none_and_beside_others_where_that_is_asked_for";
+    let mut running = None;
+    let Some(address) = among_those_of_the_system(test, |authority| {
+        running.insert(server(&authority.issue("localhost"), None, BOTH)).address
+    }) else {
+        return;
+    };
+    let other = trusting(&Authority::new());
+    for (tls, taken) in [
+        (tls::Config::default(), true),
+        (other.clone(), false),
+        (tls::Config { include_system_ca_certs_pool: true, ..other }, true),
+    ] {
+        let endpoint = format!("localhost:{}", address.port());
+        let outcome = export(&exporter(&Config { endpoint, tls, timeout: LONG, ..Config::default() }));
+        assert_eq!(outcome.is_delivered(), taken, "{outcome:?}");
+    }
+}
+
+#[test]
 fn versions_are_kept_to() {
     let authority = Authority::new();
     let identity = authority.issue("localhost");
@@ -155,6 +176,18 @@ fn what_asks_for_tls_never_goes_out_in_plain_text() {
 }
 
 #[test]
+fn a_handshake_that_does_not_end_ends_at_the_deadline() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("localhost:{}", silent.local_addr().unwrap().port());
+    let tls = trusting(&Authority::new());
+    let exporter = exporter(&Config { endpoint, tls, timeout: Duration::from_millis(50), ..Config::default() });
+    for _ in 0..2 {
+        let failure = failure(export(&exporter));
+        assert_eq!((failure.reason, failure.is_retryable()), (Reason::TIMEOUT, true), "{failure}");
+    }
+}
+
+#[test]
 fn files_that_cannot_be_used_stop_the_start_and_are_named() {
     let (authority, other) = (Authority::new(), Authority::new());
     let (one, two) = (authority.issue("client"), other.issue("client"));
@@ -216,6 +249,11 @@ fn certificates_that_change_are_read_again_and_bad_ones_are_not_used() {
     };
     let exporter = named(&one, &tls);
     assert_eq!(export(&exporter), Outcome::Delivered);
+    let connection = seen(&one).connection;
+    // What is open stays open, whatever the files say by now.
+    write(&new, None);
+    assert_eq!((export(&exporter), seen(&one).connection), (Outcome::Delivered, connection));
+    write(&old, None);
     // Half of what is there is written: the old ones stay in use, and it shows.
     write(&new, Some("-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n"));
     exporter.plan.names.remember("localhost", one.address.port(), vec![two.address]);
