@@ -38,6 +38,9 @@ struct Shown {
     key: Vec<u8>,
 }
 
+/// What a client shows of somebody's.
+type Show = fn(&Authority) -> Option<Shown>;
+
 impl Drop for Authority {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.dir);
@@ -274,7 +277,7 @@ fn the_authority_of_clients_is_renewed_and_a_bad_one_changes_nothing() {
         let server = Server::with(both(&tls), |env| env.clock = clock.clone());
         let (grpc, http) = (server.grpc(), server.receiver.http_addr().unwrap());
         let connect = |address, alpn, shown| authority.connect(address, &[alpn], &rustls::version::TLS13, shown);
-        let works = |shown: fn(&Authority) -> Option<Shown>, whose: &Authority| {
+        let works = |shown: Show, whose: &Authority| {
             let called = connect(grpc, "h2", shown(whose)).is_ok_and(|stream| {
                 let mut client = Raw::over_or_closed(Box::new(stream));
                 client.try_send(&crate::http2::call(1, Signal::Traces.grpc_path(), &[], &data()));
@@ -289,7 +292,7 @@ fn the_authority_of_clients_is_renewed_and_a_bad_one_changes_nothing() {
             assert_eq!(called, posted, "both ports do the same");
             called
         };
-        let (with, without): (fn(&Authority) -> _, fn(&Authority) -> _) = (|whose| Some(whose.shown()), |_| None);
+        let (with, without): (Show, Show) = (|whose| Some(whose.shown()), |_| None);
         let mut open = Raw::over(Box::new(connect(grpc, "h2", Some(authority.shown())).unwrap()), &[]);
         assert!(exports(&mut open) && works(with, &authority) && !works(with, &next) && !works(without, &next));
         fs::write(&path, &next.pem).unwrap();

