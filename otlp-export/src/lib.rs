@@ -186,3 +186,10 @@ pub use fanout::Destinations;
 pub use steps::Steps;
 #[cfg(feature = "pipeline")]
 pub use worker::Threads;
+
+#[cfg(feature = "grpc")]
+#[doc(hidden)]
+pub mod fuzzing {
+    //! What fuzz targets call.
+    pub use crate::otlp_grpc::answer::fuzz as grpc_answer;
+}

@@ -106,6 +106,7 @@ struct Readme;
 #[doc(hidden)]
 pub mod fuzzing {
     //! What fuzz targets call.
+    pub use crate::grpc::authority::fuzz as grpc_authority;
     pub use crate::grpc::protocol::fuzz as grpc;
     pub use crate::http::protocol::fuzz as http;
 }

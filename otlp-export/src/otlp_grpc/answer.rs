@@ -1,6 +1,6 @@
 //! What an answer means. No socket: status, headers, message and trailers in, outcome out.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use otlp_core::codec::{self, Coding};
 use otlp_core::status::{Status, decode_response};
 use otlp_core::{ByteSize, Code, Failure, Outcome, Reason};
@@ -136,6 +136,41 @@ fn of_code(code: Code, delay: Option<std::time::Duration>, message: String) -> F
         _ => Reason::PERMANENT,
     };
     Failure::rejected(code, reason, message)
+}
+
+/// For fuzzing: an answer whose message is what follows the first eight bytes; those say what the call's status is, whether
+/// a coding is named, and how the message is cut into frames.
+///
+/// # Panics
+///
+/// Where the pieces are understood in another way than the whole, or success is made of a message that was not all there.
+pub fn fuzz(data: &[u8]) {
+    let (&[status, named, ref cuts @ ..], message) =
+        data.split_first_chunk::<8>().unwrap_or((&[0, 0, 1, 2, 3, 4, 5, 6], data));
+    let (mut whole, mut pieces, mut at) = (Incoming::default(), Incoming::default(), 0);
+    let taken = whole.take(message).is_ok();
+    let mut cut = cuts.iter().map(|&byte| usize::from(byte).max(1)).cycle();
+    let mut all = true;
+    while all && at < message.len() {
+        let to = message.len().min(at + cut.next().unwrap_or(1));
+        all = pieces.take(&message[at..to]).is_ok();
+        at = to;
+    }
+    assert_eq!(all, taken, "how the bytes are cut does not matter");
+    assert!(!taken || pieces.message() == whole.message());
+    let mut fields = HeaderMap::new();
+    fields.insert("grpc-status", HeaderValue::from(u16::from(status % 20)));
+    if let Ok(value) = HeaderValue::from_bytes(message) {
+        fields.insert("grpc-message", value.clone());
+        fields.insert("grpc-status-details-bin", value);
+    }
+    let mut headers = HeaderMap::new();
+    if let Some(coding) = ["gzip", "zstd", "snappy", "identity"].get(usize::from(named)) {
+        headers.insert("grpc-encoding", HeaderValue::from_static(coding));
+    }
+    let outcome = outcome("h:1", &Head { status: 200, headers }, &whole, Some(&fields));
+    let whole_message = message.is_empty() || matches!(whole.message(), Ok(Some(_)));
+    assert!(matches!(outcome, Outcome::Failed(_)) || (status % 20 == 0 && whole_message));
 }
 
 #[cfg(test)]
@@ -284,6 +319,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn cuts_do_not_matter(head: [u8; 8], flag in 0u8..3, message: Vec<u8>, lie in -2i32..3, any: Vec<u8>) {
+            fuzz(&any);
+            let length = (message.len() as i32 + lie).max(0) as u32;
+            for status in [0, head[0]] {
+                fuzz(&[&[status][..], &head[1..], &[flag], &length.to_be_bytes(), &message].concat());
+            }
+        }
+
         #[test]
         fn no_answer_panics(status in 100u16..600, message in proptest::collection::vec(any::<u8>(), 0..64),
             details: Vec<u8>, text in "[ -~]{0,20}", code in "[ -~]{0,3}") {

@@ -44,7 +44,7 @@
 //!
 //! OTLP/gRPC; gRPC over HTTP2; RFC 9113.
 
-mod answer;
+pub(crate) mod answer;
 mod config;
 mod driver;
 mod link;

@@ -47,7 +47,7 @@
 //! HTTP/2 are not served.
 
 mod answer;
-mod authority;
+pub(crate) mod authority;
 mod calls;
 mod config;
 mod meter;
