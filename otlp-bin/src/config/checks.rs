@@ -6,7 +6,7 @@ use otlp_core::Signal;
 use super::decode::Checker;
 use super::endpoint;
 use super::node::Value;
-use super::section::Section;
+use super::section::{CURVES, Section, supported_curves};
 
 pub(super) fn tls_client(section: &Section, checker: &mut Checker<'_>) {
     tls(section, checker);
@@ -68,6 +68,13 @@ fn tls(section: &Section, checker: &mut Checker<'_>) {
     let ordered = max.is_empty() || min.is_empty() || min <= max;
     checker.require(ordered, section, "max_version", "is below min_version");
     let curves = ["X25519", "P256", "P384", "P521", "X25519MLKEM768"];
+    let others = section.list_str("curve_preferences").iter().filter(|curve| !CURVES.contains(&curve.as_str()));
+    if supported_curves(section).iter().any(|curve| CURVES.contains(&curve.as_str())) {
+        for curve in others.filter(|curve| curves.contains(&curve.as_str())) {
+            let message = format!("{curve} is passed over: otlpd has {}", CURVES.join(", "));
+            checker.warn(section, "curve_preferences", message);
+        }
+    }
     for curve in section.list_str("curve_preferences") {
         let fits = curves.contains(&curve.as_str());
         checker.require(

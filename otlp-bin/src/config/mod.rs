@@ -45,6 +45,7 @@ pub use node::{Entry, Map, Node, Place, Value};
 pub(crate) use report::suggestion;
 pub use report::{Diagnostic, Report, Severity};
 pub use schema::{Block, Component, Default, Field, Kind, Presence, Role, Unknown, Unlimited};
+pub(crate) use section::supported_curves;
 pub use section::{REDACTED, Secret, Section};
 pub use source::{BUILT_IN, Sources};
 pub use tables::{COMPONENTS, component};

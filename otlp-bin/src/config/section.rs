@@ -60,6 +60,16 @@ pub(super) enum Typed {
     Blocks(Vec<Section>),
 }
 
+/// The groups that TLS has here.
+pub(super) const CURVES: [&str; 3] = ["X25519", "P256", "P384"];
+
+/// The `curve_preferences` of a `tls` section without those that the Collector has and we have not, unless it names no other.
+pub(crate) fn supported_curves(tls: &Section) -> Vec<String> {
+    let named = tls.list_str("curve_preferences").to_vec();
+    let ours: Vec<String> = named.iter().filter(|curve| CURVES.contains(&curve.as_str())).cloned().collect();
+    if ours.is_empty() { named } else { ours }
+}
+
 /// Whether a key holds a URL, in which the user's name and password may stand.
 fn is_url(key: &str) -> bool {
     key == "proxy_url" || key.ends_with("endpoint")

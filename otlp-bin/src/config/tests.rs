@@ -557,6 +557,10 @@ fn what_the_collector_lets_pass_is_warned_about() {
             "tls::ca_file: has no effect on http://, which is not encrypted",
         ),
         (
+            "exporters: {otlp_grpc: {endpoint: 'a:1', tls: {curve_preferences: [X25519MLKEM768, P256]}}}",
+            "tls::curve_preferences: X25519MLKEM768 is passed over: otlpd has X25519, P256, P384",
+        ),
+        (
             "exporters: {otlp_grpc: {endpoint: 'a:1', tls: {include_insecure_cipher_suites: true}}}",
             "tls::include_insecure_cipher_suites: has no effect in otlpd",
         ),

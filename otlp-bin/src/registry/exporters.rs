@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use super::extensions::Extensions;
 use super::receivers::revealed;
 use super::{Environment, Made, not_built, rate_limit, when_full};
-use crate::config::{ConfiguredComponent, Section};
+use crate::config::{ConfiguredComponent, Section, supported_curves};
 
 /// The open file exporters by id.
 pub(super) type Files = HashMap<String, FileExporter>;
@@ -171,7 +171,7 @@ fn tls_config(exporter: &Section) -> Made<tls::Config> {
         min_version: version("min_version")?.unwrap_or_default(),
         max_version: version("max_version")?,
         cipher_suites: section.list_str("cipher_suites").to_vec(),
-        curve_preferences: section.list_str("curve_preferences").to_vec(),
+        curve_preferences: supported_curves(&section),
         reload_interval: section.duration("reload_interval"),
     })
 }

@@ -11,7 +11,7 @@ use otlp_receive::{Config, Env, OtlpReceiver, Transport, tls};
 
 use super::extensions::Extensions;
 use super::{Environment, Made, not_built, rate_limit};
-use crate::config::{ConfiguredComponent, Section};
+use crate::config::{ConfiguredComponent, Section, supported_curves};
 
 /// Makes a receiver; `modes` says what OK means for each signal where the configuration does not.
 pub(super) fn receiver(
@@ -155,7 +155,7 @@ fn server_tls(tls: &Section) -> Made<tls::Config> {
         min_version: version("min_version")?.unwrap_or_default(),
         max_version: version("max_version")?,
         cipher_suites: tls.list_str("cipher_suites").to_vec(),
-        curve_preferences: tls.list_str("curve_preferences").to_vec(),
+        curve_preferences: supported_curves(tls),
         reload_interval: tls.duration("reload_interval"),
     };
     // Here, and not only where it starts: here the place in the file is known.
