@@ -286,7 +286,7 @@ fn a_configured_rate_is_exhausted_with_retry_info() {
 }
 
 #[test]
-fn partial_success_is_ok_with_what_was_rejected_ps_05_06() {
+fn partial_success_is_ok_with_what_was_rejected_ps_05_06_lim_11() {
     let server = Server::run(Config::default(), |_| {}, false);
     let mut client = Raw::connect(server.grpc());
     let stream = client.start(Signal::Traces, &[], &data());
@@ -297,4 +297,12 @@ fn partial_success_is_ok_with_what_was_rejected_ps_05_06() {
     assert_eq!(answer.data[1..5], (answer.data.len() as u32 - 5).to_be_bytes());
     let partial = otlp_core::status::decode_response(&answer.data[5..]).unwrap().unwrap();
     assert_eq!((partial.rejected.get(), &*partial.message), (1, "one"));
+    // However much a destination has to say, it stays far below what clients read (4 MiB).
+    let stream = client.start(Signal::Traces, &[], &data());
+    let outcome = Outcome::Partial { rejected: otlp_core::ItemCount(2), message: "\u{e9}".repeat(3 << 20).into() };
+    server.batch().settle(outcome);
+    let answer = client.answer(stream);
+    let partial = otlp_core::status::decode_response(&answer.data[5..]).unwrap().unwrap();
+    assert!((1..8 << 10).contains(&partial.message.len()) && partial.message.chars().all(|ch| ch == '\u{e9}'));
+    assert_eq!((answer.code(), partial.rejected.get()), (Some(0), 2));
 }
