@@ -502,6 +502,20 @@ fn a_later_error_points_to_its_line() {
 }
 
 #[test]
+fn without_a_configuration_both_protocols_are_taken_on_their_ports_of_this_machine_net_01_02_08() {
+    let loaded = load(&Sources::new(vec![], vec![])).expect("fine");
+    assert_eq!(loaded.warnings, []);
+    let protocols = loaded.tree.receivers[0].section.sub("protocols").expect("there");
+    for (name, endpoint) in [("grpc", "127.0.0.1:4317"), ("http", "127.0.0.1:4318")] {
+        assert_eq!(protocols.sub(name).expect(name).str("endpoint"), endpoint);
+    }
+    let mut signals: Vec<_> = loaded.tree.pipelines.iter().map(|pipeline| pipeline.signal).collect();
+    signals.sort_by_key(|signal| signal.index());
+    assert_eq!(signals, otlp_core::Signal::ALL);
+    assert!(loaded.tree.pipelines.iter().all(|pipeline| pipeline.receivers == [loaded.tree.receivers[0].id.clone()]));
+}
+
+#[test]
 fn a_limit_cannot_be_switched_off() {
     let more = "receivers: {otlp: {protocols: {http: {read_timeout: 0s, max_request_body_size: -1}, \
                 grpc: {max_recv_msg_size_mib: 0}}}}";
