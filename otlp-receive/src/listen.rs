@@ -102,6 +102,11 @@ impl Place {
             Place::Unix(_) => None,
         }
     }
+
+    /// Whether it is every address of the machine.
+    pub fn is_every_address(&self) -> bool {
+        self.socket_addr().is_some_and(|address| address.ip().is_unspecified())
+    }
 }
 
 impl fmt::Display for Place {
@@ -131,14 +136,6 @@ pub fn listen(endpoint: &str, transport: Transport) -> io::Result<(Listener, Pla
         }
     }
     Err(last)
-}
-
-/// Whether an endpoint is every address of the machine. Names are not resolved for this.
-pub fn is_every_address(endpoint: &str, transport: Transport) -> bool {
-    let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let every = host.is_empty() || host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
-    every && transport != Transport::Unix
 }
 
 /// The addresses of an endpoint, IPv4 before IPv6, as Go's listener prefers them.

@@ -14,7 +14,7 @@ use otlp_core::{AckMode, Clock, Deadline, Signal, Stop};
 use crate::config::{Config, Transport};
 use crate::driver::{self, Driver, Kind, Port, Protocols};
 use crate::intake::Common;
-use crate::listen::{Listener, Place, is_every_address, listen, plain};
+use crate::listen::{Listener, Place, listen, plain};
 use crate::{grpc, http, tls};
 
 /// What a receiver needs of the process it lives in.
@@ -88,9 +88,9 @@ impl Default for Env {
 }
 
 impl Wanted<'_> {
-    /// Whether it listens on every address and asks nobody who he is.
-    fn is_open_to_all(&self) -> bool {
-        is_every_address(self.endpoint, self.transport) && self.tls.is_none() && !self.authenticates
+    /// Whether it takes from everybody what comes to every address.
+    fn is_open_to_all(&self, place: &Place) -> bool {
+        place.is_every_address() && self.tls.is_none() && !self.authenticates
     }
 }
 
@@ -232,7 +232,7 @@ impl Receiver for OtlpReceiver {
             let protocol = if port.kind == Kind::Grpc { "GRPC" } else { "HTTP" };
             log::info!("Starting {protocol} server: receiver {} listens on {place}", self.id);
         }
-        for wanted in self.wanted().iter().filter(|wanted| wanted.is_open_to_all()) {
+        for (wanted, _) in self.wanted().iter().zip(&places).filter(|(wanted, place)| wanted.is_open_to_all(place)) {
             let (id, name, endpoint) = (&self.id, wanted.name, wanted.endpoint);
             log::warn!(
                 "receivers.{id}.protocols.{name}.endpoint: {endpoint:?} listens on every address of the machine, without \
@@ -305,24 +305,19 @@ mod tests {
     fn endpoints_that_are_open_to_all_are_found() {
         let token = bearer::Config { tokens: vec!["a".into()], ..bearer::Config::default() };
         let auth = Authenticator::bearer("bearertokenauth", &token, Clock::system()).unwrap();
-        for (endpoint, every) in [
-            ("0.0.0.0:4318", true),
-            ("[::]:4318", true),
-            (":4318", true),
-            ("[::0]:0", true),
-            ("127.0.0.1:4318", false),
-            ("[::1]:4318", false),
-            ("localhost:4318", false),
-            ("10.0.0.1:4318", false),
-        ] {
-            assert!(!is_every_address(endpoint, Transport::Unix), "a path, however it looks");
+        for (endpoint, every) in
+            [("0.0.0.0:0", true), ("0:0", true), (":0", true), ("127.0.0.1:0", false), ("localhost:0", false)]
+        {
+            let (_, place) = listen(endpoint, Transport::Tcp).unwrap();
             let open = |auth: Option<Authenticator>, tls: Option<tls::Config>| {
                 let http = http::Config { endpoint: endpoint.into(), auth, tls, ..http::Config::default() };
                 let receiver = OtlpReceiver::new("otlp", Config::from(http), Env::default());
-                receiver.wanted().iter().filter(|wanted| wanted.is_open_to_all()).count()
+                receiver.wanted().iter().filter(|wanted| wanted.is_open_to_all(&place)).count()
             };
             assert_eq!(open(None, None), usize::from(every), "{endpoint}");
             assert_eq!(open(Some(auth.clone()), None) + open(None, Some(tls::Config::default())), 0, "{endpoint}");
         }
+        assert!(Place::Tcp("[::]:1".parse().unwrap()).is_every_address());
+        assert!(!Place::Unix(":4318".into()).is_every_address(), "a path, however it looks");
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use otlp_core::telemetry::Registry;
 use otlp_receive::Transport;
-use otlp_receive::listen::is_every_address;
+use otlp_receive::listen::Place;
 use parking_lot::Mutex;
 
 use super::health::{self, Readiness};
@@ -60,7 +60,7 @@ pub fn start(
             ))
         })?;
         log::info!("Serving metrics on http://{}/metrics", server.place());
-        warn_of_every_address("service::telemetry::metrics::readers", &endpoint, Transport::Tcp);
+        warn_of_every_address("service::telemetry::metrics::readers", &endpoint, server.place());
         servers.push(server);
     }
     Ok(servers)
@@ -112,7 +112,7 @@ fn health_check(extension: &ConfiguredComponent, readiness: &Readiness, running:
         Error::System(format!("cannot listen on {endpoint}: {error}; set {}::endpoint", section.path()))
     })?;
     log::info!("Starting health_check extension {} on {}", extension.id, server.place());
-    warn_of_every_address(&format!("{}::endpoint", section.path()), &endpoint, transport);
+    warn_of_every_address(&format!("{}::endpoint", section.path()), &endpoint, server.place());
     Ok(server)
 }
 
@@ -154,8 +154,8 @@ fn metrics_reader(service: &Section) -> Result<Option<prometheus::Config>, Error
 }
 
 /// As a receiver says it, of what can only be asked.
-fn warn_of_every_address(key: &str, endpoint: &str, transport: Transport) {
-    if is_every_address(endpoint, transport) {
+fn warn_of_every_address(key: &str, endpoint: &str, place: &Place) {
+    if place.is_every_address() {
         log::warn!(
             "{key}: {endpoint:?} listens on every address of the machine, without TLS and without authentication: whoever \
              reaches it may ask; name one address"
