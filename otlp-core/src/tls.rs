@@ -30,6 +30,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 use rustls::{NamedGroup, RootCertStore, SupportedCipherSuite, SupportedProtocolVersion};
 
+mod direct;
+
+pub use direct::{DirectClient, DirectServer};
+
 /// A version of TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
@@ -248,18 +252,23 @@ impl Terms<'_> {
         Ok(Some((chain, made?)))
     }
 
-    /// Adds the authorities of `material` to `roots`.
+    /// Adds the authorities of `material` to `roots`, and gives their certificates.
     ///
     /// # Errors
     ///
     /// Where one is no certificate, or none that can vouch for others.
-    pub fn add_authorities(&self, material: &Material, roots: &mut RootCertStore) -> Result<(), Error> {
-        let Some(pem) = &material.authority else { return Ok(()) };
-        for certificate in certificates(self.authority.key, pem)? {
-            let added = roots.add(certificate);
+    pub fn add_authorities(
+        &self,
+        material: &Material,
+        roots: &mut RootCertStore,
+    ) -> Result<Vec<CertificateDer<'static>>, Error> {
+        let Some(pem) = &material.authority else { return Ok(Vec::new()) };
+        let found = certificates(self.authority.key, pem)?;
+        for certificate in &found {
+            let added = roots.add(certificate.clone());
             added.map_err(|error| Error::new(self.authority.key, format!("cannot be used: {error}")))?;
         }
-        Ok(())
+        Ok(found)
     }
 }
 

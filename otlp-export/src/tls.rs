@@ -21,7 +21,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use otlp_core::tls::Version;
-use otlp_core::tls::{Error, Material, Pem, Renewed, Terms};
+use otlp_core::tls::{DirectServer, Error, Material, Pem, Renewed, Terms};
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -139,7 +140,10 @@ impl Config {
         let builder = if self.insecure_skip_verify {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
         } else {
-            builder.with_root_certificates(self.roots(material)?)
+            let (roots, authorities) = self.roots(material)?;
+            let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            let inner = inner.map_err(|error| Error::new("ca_file", format!("cannot be used: {error}")))?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(DirectServer { inner, authorities }))
         };
         let mut config = match terms.identity(material)? {
             Some((chain, key)) => {
@@ -151,7 +155,8 @@ impl Config {
         Ok(Arc::new(config))
     }
 
-    fn roots(&self, material: &Material) -> Result<RootCertStore, Error> {
+    /// Whom we trust, and which of them are our own.
+    fn roots(&self, material: &Material) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), Error> {
         let (mut roots, has_own) = (RootCertStore::empty(), material.authority.is_some());
         if !has_own || self.include_system_ca_certs_pool {
             let found = rustls_native_certs::load_native_certs();
@@ -162,8 +167,8 @@ impl Config {
                 return Err(Error::new("ca_file", message));
             }
         }
-        self.terms().add_authorities(material, &mut roots)?;
-        Ok(roots)
+        let own = self.terms().add_authorities(material, &mut roots)?;
+        Ok((roots, own))
     }
 }
 

@@ -14,7 +14,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::{Config, OtlpHttp, Registry};
 use crate::tls;
-use crate::tls::authority::{Authority, BOTH, Identity, among_those_of_the_system, file};
+use crate::tls::authority::{Authority, BOTH, Identity, alone, among_those_of_the_system, file};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -153,6 +153,25 @@ fn the_systems_authorities_are_trusted_where_there_are_none_and_beside_others_wh
         let outcome = export(&exporter(address, tls));
         assert_eq!(outcome.is_delivered(), taken, "{outcome:?}");
     }
+}
+
+#[test]
+fn a_certificate_that_is_its_own_authority_is_believed_where_it_is_named() {
+    let (ours, theirs) = (alone("localhost", 3000), alone("localhost", 3000));
+    let trusting = |identity: &Identity| tls::Config { ca_pem: Some(identity.cert.clone()), ..tls::Config::default() };
+    for (shown, tls, taken) in [
+        (&ours, trusting(&ours), true),
+        (&ours, tls::Config { max_version: Some(tls::Version::Tls12), ..trusting(&ours) }, true),
+        (&ours, trusting(&theirs), false),
+        (&ours, tls::Config { server_name_override: "elsewhere".into(), ..trusting(&ours) }, false),
+        (&alone("elsewhere", 3000), trusting(&alone("elsewhere", 3000)), false),
+    ] {
+        let server = Server::start(shown.server(None, BOTH, &[]), OK);
+        assert_eq!(export(&exporter(server.address, tls)).is_delivered(), taken);
+    }
+    let old = alone("localhost", 2000);
+    let server = Server::start(old.server(None, BOTH, &[]), OK);
+    assert!(!export(&exporter(server.address, trusting(&old))).is_delivered(), "its time is over");
 }
 
 #[test]

@@ -70,6 +70,15 @@ impl Identity {
     }
 }
 
+/// What `openssl req -x509` makes: a certificate for `name`, signed by itself and an authority's, until that year.
+pub(crate) fn alone(name: &str, until_year: i32) -> Identity {
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.not_after = rcgen::date_time_ymd(until_year, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    Identity { cert: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+}
+
 /// A file of this process's tests, by a name that no other test uses.
 pub(crate) fn file(name: &str, content: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("otlp-export-tls-{}", std::process::id()));

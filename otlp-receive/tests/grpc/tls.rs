@@ -261,6 +261,31 @@ fn certificates_are_renewed_and_bad_ones_change_nothing() {
     assert_eq!(server.receiver.health().state, HealthState::Ok);
 }
 
+#[test]
+fn a_clients_certificate_that_is_its_own_authority_is_believed_where_it_is_named() {
+    let authority = Authority::new();
+    let alone = || {
+        let mut params = CertificateParams::new(vec!["client".to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let cert = params.self_signed(&key).unwrap();
+        (cert.pem(), move || Shown { chain: vec![cert.der().clone()], key: key.serialize_der() })
+    };
+    let ((pem, ours), (_, theirs)) = (alone(), alone());
+    let path = authority.dir.join("alone.pem");
+    fs::write(&path, pem).unwrap();
+    let server = Server::with(both(&Tls { client_ca_file: Some(path), ..authority.config() }), |_| {});
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let works = |shown| {
+            let Ok(stream) = authority.connect(server.grpc(), &["h2"], version, Some(shown)) else { return false };
+            let mut client = Raw::over_or_closed(Box::new(stream));
+            client.try_send(&crate::http2::call(1, Signal::Traces.grpc_path(), &[], &data()));
+            client.answer_or_close(1).is_some_and(|answer| answer.code() == Some(0))
+        };
+        assert!(works(ours()) && !works(theirs()) && !works(authority.shown()));
+    }
+}
+
 /// Whose certificates are asked for changes while it runs, on either port, by either key.
 #[test]
 fn the_authority_of_clients_is_renewed_and_a_bad_one_changes_nothing() {
