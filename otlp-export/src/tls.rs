@@ -172,6 +172,33 @@ impl Config {
     }
 }
 
+/// What is wrong with a connection, with what to do where it is likely one thing.
+pub(crate) fn explained(error: &rustls::Error) -> String {
+    use rustls::{AlertDescription, CertificateError, InvalidMessage};
+    let unknown = "nobody who is trusted vouches for the server's certificate; name who does in ca_file";
+    match error {
+        // The latter is an authority of the same name with another key.
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            unknown.into()
+        }
+        rustls::Error::InvalidCertificate(CertificateError::Other(cause))
+            if cause.0.to_string().starts_with("CaUsed") =>
+        {
+            unknown.into()
+        }
+        rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext { .. }) => {
+            format!("{error}; server_name_override says which name the server has")
+        }
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            format!("what answers there does not speak TLS ({error})")
+        }
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "the server asks for a certificate of ours; set cert_file and key_file".into()
+        }
+        error => error.to_string(),
+    }
+}
+
 fn config_error(error: Error) -> ConfigError {
     ConfigError::new(error.key, error.message)
 }

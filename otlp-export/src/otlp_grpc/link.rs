@@ -447,7 +447,10 @@ fn broken(to: &str, error: &h2::Error) -> Ended {
         return Ended::Returned(error.to_string());
     }
     if !(error.is_reset() && remote) {
-        return Ended::Broken(error.to_string());
+        // As TLS or HTTP/1.1 looks when it is read as a frame.
+        let strange = !remote && error.reason() == Some(Reset::FRAME_SIZE_ERROR);
+        let hint = if strange { "; what answers there may speak TLS, or no HTTP/2" } else { "" };
+        return Ended::Broken(format!("{error}{hint}"));
     }
     let message = format!("error exporting items, {to} ended the call: {error}");
     let failure = match error.reason() {

@@ -228,7 +228,7 @@ fn take_packets(tls: &mut Connection, raw: &mut Raw<'_>) -> io::Result<()> {
         Err(error) => {
             // The alert, where it fits.
             let _ = flush(tls, raw);
-            Err(io::Error::new(io::ErrorKind::InvalidData, error))
+            Err(io::Error::new(io::ErrorKind::InvalidData, crate::tls::explained(&error)))
         }
     }
 }

@@ -136,6 +136,12 @@ fn a_server_is_believed_by_its_authority_and_its_name_in_versions_and_suites_tha
         let outcome = export(&exporter(to.address, tls));
         assert_eq!(outcome.is_delivered(), taken, "{what}: {outcome:?}");
         assert_eq!(to.seen.try_recv().is_ok(), taken, "{what}");
+        let said = format!("{outcome:?}");
+        match what {
+            "another authority" => assert!(said.contains("name who does in ca_file"), "{said}"),
+            "another name" => assert!(said.contains("server_name_override says which"), "{said}"),
+            _ => {}
+        }
     }
 }
 

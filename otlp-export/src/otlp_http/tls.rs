@@ -105,7 +105,13 @@ fn broken(error: ureq::Error) -> Broken {
         ureq::Error::Timeout(which) => {
             Broken::new(Reason::TIMEOUT, format!("no answer in time ({which}); raise timeout"))
         }
-        ureq::Error::Io(error) => Broken::io("the connection failed", &error),
+        ureq::Error::Io(error) => match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+            Some(cause) => {
+                let cause = crate::tls::explained(cause);
+                Broken::new(Reason::CONNECTION, format!("the connection failed: {cause}"))
+            }
+            None => Broken::io("the connection failed", &error),
+        },
         ureq::Error::Http(error) => Broken::new(Reason::BAD_ANSWER, error.to_string()),
         ureq::Error::Protocol(error) => Broken::new(Reason::BAD_ANSWER, error.to_string()),
         error => Broken::new(Reason::CONNECTION, error.to_string()),

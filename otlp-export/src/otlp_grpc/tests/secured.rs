@@ -40,6 +40,8 @@ fn a_server_is_believed_by_its_authority_and_its_name() {
                 let failure = failure(outcome.clone());
                 assert_eq!((failure.reason, failure.is_retryable()), (Reason::CONNECTION, true), "{failure}");
                 assert!(server.seen.try_recv().is_err(), "nothing was sent");
+                let remedy = ["name who does in ca_file", "server_name_override says which"];
+                assert!(remedy.iter().any(|remedy| failure.message.contains(remedy)), "{failure}");
             }
         }
         outcome.is_delivered()
@@ -137,7 +139,12 @@ fn a_server_that_asks_who_we_are_hears_it() {
     };
     assert_eq!(export(&exporter(&config(&server, with(&ours)))), Outcome::Delivered);
     for tls in [trusting(&authority), with(&strangers)] {
+        let shows_none = tls.cert_pem.is_none();
         let failure = failure(export(&exporter(&config(&server, tls))));
+        // Where the system has not thrown away the alert because we were still writing.
+        if shows_none && failure.message.contains("certificate") {
+            assert!(failure.message.contains("set cert_file and key_file"), "{failure}");
+        }
         assert_eq!((failure.reason, failure.is_retryable()), (Reason::CONNECTION, true), "{failure}");
     }
 }
@@ -169,10 +176,15 @@ fn what_asks_for_tls_never_goes_out_in_plain_text() {
         let config = Config { endpoint, tls, timeout: Duration::from_millis(300), ..Config::default() };
         let failure = failure(export(&exporter(&config)));
         assert!(failure.is_retryable(), "{failure}");
+        assert!(failure.message.contains("what answers there does not speak TLS"), "{failure}");
         assert!(plain.seen.try_recv().is_err());
     }
     let config = Config { endpoint: format!("http://127.0.0.1:{port}"), tls: insecure, ..Config::default() };
     assert_eq!(export(&exporter(&config)), Outcome::Delivered);
+    // And the other way round.
+    let secured = server(&authority.issue("localhost"), None, BOTH);
+    let failure = failure(export(&exporter(&Config { endpoint: secured.address.to_string(), ..config })));
+    assert!(failure.is_retryable() && failure.message.contains("may speak TLS"), "{failure}");
 }
 
 #[test]
