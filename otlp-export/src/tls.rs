@@ -21,8 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use otlp_core::tls::Version;
-use otlp_core::tls::{DirectServer, Error, Material, Pem, Renewed, Terms};
-use rustls::client::WebPkiServerVerifier;
+use otlp_core::tls::{Error, Material, Pem, Renewed, Terms};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -141,9 +140,11 @@ impl Config {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
         } else {
             let (roots, authorities) = self.roots(material)?;
-            let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            let inner = rustls::client::WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
             let inner = inner.map_err(|error| Error::new("ca_file", format!("cannot be used: {error}")))?;
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(DirectServer { inner, authorities }))
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(otlp_core::tls::DirectServer { inner, authorities }))
         };
         let mut config = match terms.identity(material)? {
             Some((chain, key)) => {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use otlp_core::tls::Version;
-use otlp_core::tls::{DirectClient, Error, Material, Pem, Renewed, Terms};
+use otlp_core::tls::{Error, Material, Pem, Renewed, Terms};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 
@@ -134,7 +134,7 @@ impl Config {
             let authorities = terms.add_authorities(material, &mut roots)?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
             let inner = verifier.map_err(|error| unusable("client_ca_file")(&error))?;
-            builder.with_client_cert_verifier(Arc::new(DirectClient { inner, authorities }))
+            builder.with_client_cert_verifier(Arc::new(otlp_core::tls::DirectClient { inner, authorities }))
         } else {
             builder.with_no_client_auth()
         };

@@ -136,6 +136,15 @@ fn refuse_unbuilt(protocol: &Section) -> Made<()> {
 }
 
 fn server_tls(tls: &Section) -> Made<tls::Config> {
+    let config = server_tls_config(tls)?;
+    // Here, and not only where it starts: here the place in the file is known.
+    match config.check_files() {
+        Ok(()) => Ok(config),
+        Err(error) => Err(tls.error_at(error.key.trim_start_matches("tls").trim_start_matches('.'), error.message)),
+    }
+}
+
+fn server_tls_config(tls: &Section) -> Made<tls::Config> {
     if tls.sub("tpm").is_some_and(|tpm| tpm.bool("enabled")) {
         return Err(not_built(tls, "tpm", "a key in a TPM"));
     }
@@ -145,7 +154,7 @@ fn server_tls(tls: &Section) -> Made<tls::Config> {
         "" => Ok(None),
         version => tls::Version::from_config(version).map(Some).map_err(|message| tls.error_at(key, message)),
     };
-    let config = tls::Config {
+    Ok(tls::Config {
         cert_file: text("cert_file").map(Into::into),
         cert_pem: pem("cert_pem"),
         key_file: text("key_file").map(Into::into),
@@ -157,12 +166,7 @@ fn server_tls(tls: &Section) -> Made<tls::Config> {
         cipher_suites: tls.list_str("cipher_suites").to_vec(),
         curve_preferences: supported_curves(tls),
         reload_interval: tls.duration("reload_interval"),
-    };
-    // Here, and not only where it starts: here the place in the file is known.
-    match config.check_files() {
-        Ok(()) => Ok(config),
-        Err(error) => Err(tls.error_at(error.key.trim_start_matches("tls").trim_start_matches('.'), error.message)),
-    }
+    })
 }
 
 fn otlp_json_file(
