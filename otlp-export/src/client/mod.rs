@@ -7,7 +7,7 @@
 //! | `record/`     | spans, log records and data points, written as OTLP                        |
 //! | `envelope.rs` | the messages around them                                                   |
 //! | `queue.rs`    | what waits; no clock, no lock                                              |
-//! | `outbox.rs`   | the queue, the thread, and what became of everything                       |
+//! | `outbox/`     | the queue, the thread, and what became of everything                       |
 //! | `stats.rs`    | the account                                                                |
 //! | `fork.rs`     | one value for each process                                                 |
 //! | `ways.rs`     | the exporters behind it                                                    |
@@ -54,6 +54,10 @@
 //! thread, inside an async runtime and in a child of fork, which has a client of its own from its first use on and does
 //! not send what its parent had recorded. Not from a signal handler: it locks and allocates.
 //!
+//! Where no thread can be had, `flush` and `shutdown` send in their caller's: the system has none left, or, in a child of
+//! fork, std's lock for beginning and ending threads was held by another thread of the parent's, which nobody releases.
+//! A flush that ends by its deadline there gives up what it was sending.
+//!
 //! # Limits
 //!
 //! [`Builder::queue_items_max`] of each signal and [`Builder::queue_bytes_max`] together; at the bound
@@ -69,8 +73,9 @@
 //!
 //! # On shutdown
 //!
-//! [`OtlpClient::shutdown`] sends what is held until its deadline. The thread may outlive it by what the system takes to
-//! resolve a name or to give up a connection.
+//! [`OtlpClient::shutdown`] sends what is held until its deadline, and when it has returned the thread is gone. Where there
+//! was no time for that, it may outlive it by what the system takes to resolve a name or to give up a connection; a second
+//! call may wait for it.
 //!
 //! # Specification
 //!
@@ -277,8 +282,8 @@ impl OtlpClient {
         self.0.outbox.get_surely().flush(Deadline::after(Instant::now(), within))
     }
 
-    /// Takes nothing more, sends what is held, and waits for that, for `within` at most; what is left then is dropped and
-    /// counted. The report is that of the client's whole life. May be called again, and answers the same.
+    /// Takes nothing more, sends what is held, and waits for that and for the end of the thread, for `within` at most; what
+    /// is left then is dropped and counted. The report is that of the client's whole life. May be called again, and answers the same.
     ///
     /// # Errors
     ///

@@ -8,24 +8,38 @@
 //! # On shutdown
 //!
 //! The caller waits until everything is settled, or for its deadline. Then what waits is dropped and counted, connections
-//! are closed under what is on its way, and the thread, if it still waits in the system, ends by itself.
+//! are closed under what is on its way, and the thread is joined, as far as the deadline allows: one that still waits in
+//! the system ends by itself.
+//!
+//! # Without a thread
+//!
+//! Where none can be had, `flush` and `shutdown` send in their caller's thread: the system has none left, or it never
+//! begins, which is so in a child of fork whose parent was beginning or ending another thread (std has a lock for that,
+//! and nobody releases it in the child).
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, MutexGuard};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use otlp_core::component::Exporter;
 use otlp_core::flow::gate::WhenFull;
-use otlp_core::{Batch, Code, Deadline, Failure, Group, ItemCount, Outcome, Reason, Signal};
+use otlp_core::{Code, Deadline, Failure, ItemCount, Outcome, Reason, Signal};
 
 use super::envelope::{Items, Origin};
-use super::queue::{Limits, Parcel, Push, Queue, Room};
+use super::queue::{Limits, Push, Queue, Room};
 use super::stats::{Lost, Report, Stats};
 use crate::lock::{Mutex, wait};
 use crate::quiet;
-use crate::retry::{self, Decision, Retry};
+use crate::retry;
+
+mod carry;
+#[cfg(test)]
+mod tests;
+
+/// For a thread that has not begun by then others stand in.
+const BEGIN_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Who does the I/O.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,6 +144,10 @@ struct State {
     reported: Stats,
     phase: Phase,
     worker: Worker,
+    /// Of the thread, until somebody joins it.
+    thread: Option<JoinHandle<()>>,
+    /// A thread has not begun yet, for longer than one takes: no other is tried.
+    threadless: bool,
     in_flight: Option<Room>,
     /// Calls in direct mode that are open, and their items by signal.
     calls: [u64; 3],
@@ -147,6 +165,9 @@ enum Phase {
 #[derive(Debug, PartialEq)]
 enum Worker {
     None,
+    /// Asked for.
+    Beginning(Instant),
+    /// The thread, or whoever stands in for it.
     Running,
     /// Waits for something to do, and looks by itself then.
     Idle {
@@ -171,6 +192,8 @@ impl Outbox {
             reported: Stats::default(),
             phase: Phase::Running,
             worker: Worker::None,
+            thread: None,
+            threadless: false,
             in_flight: None,
             calls: [0; 3],
             trouble: Trouble::default(),
@@ -226,7 +249,7 @@ impl Outbox {
             state.calls[signal.index()] += count;
             state.stats.signals[signal.index()].recorded += ItemCount(count);
         }
-        let outcome = shared.carry(signal, count, body);
+        let outcome = shared.carry(signal, count, body, Deadline::NEVER);
         let mut state = shared.state.lock();
         // After a shutdown that did not wait for it, it has been counted.
         if state.calls[signal.index()] >= count {
@@ -257,7 +280,7 @@ impl Outbox {
                             until.is_none_or(|until| state.queue.due().is_some_and(|due| due < until))
                         }
                         Worker::None => true,
-                        Worker::Running => false,
+                        Worker::Running | Worker::Beginning(_) => false,
                     };
                     if push == Push::Ready || (push == Push::Begun && asleep()) {
                         self.tell_worker(state);
@@ -298,18 +321,22 @@ impl Outbox {
                 // Those who wait between attempts and the thread itself are on one condition.
                 self.0.wake.notify_all();
             }
-            Worker::Running => {}
+            Worker::Running | Worker::Beginning(_) => {}
+            Worker::None if state.threadless => {}
             Worker::None => {
-                state.worker = Worker::Running;
+                state.worker = Worker::Beginning(Instant::now());
                 drop(state);
                 let shared = Arc::clone(&self.0);
                 let mut builder = std::thread::Builder::new().name(self.0.plan.thread_name.clone());
                 if self.0.plan.stack_kib > 0 {
                     builder = builder.stack_size(self.0.plan.stack_kib << 10);
                 }
-                if builder.spawn(move || shared.work()).is_err() {
+                let spawned = builder.spawn(move || shared.work());
+                let mut state = self.0.state.lock();
+                match spawned {
+                    Ok(thread) => state.thread = Some(thread),
                     // No room for a thread now: the next one that records tries again.
-                    self.0.state.lock().worker = Worker::None;
+                    Err(_) => state.worker = Worker::None,
                 }
             }
         }
@@ -329,7 +356,7 @@ impl Outbox {
         while state.is_before(number) || (shared.plan.mode == Mode::Direct && state.calls != [0; 3]) {
             match deadline.remaining(Instant::now()) {
                 Some(Duration::ZERO) => break,
-                left => state = wait(&shared.settled, state, left),
+                left => state = self.wait(state, number, left, deadline),
             }
         }
         let stats = state.snapshot();
@@ -359,13 +386,18 @@ impl Outbox {
                 drop(state);
                 shared.wake.notify_all();
             }
-            Phase::Stopped => return state.snapshot().report_since(&Stats::default()).into_result(),
+            Phase::Stopped => {
+                let report = state.snapshot().report_since(&Stats::default());
+                drop(state);
+                self.join(deadline);
+                return report.into_result();
+            }
         }
         let mut state = shared.state.lock();
         while state.phase != Phase::Stopped && (state.is_before(u64::MAX) || state.calls != [0; 3]) {
             match deadline.remaining(Instant::now()) {
                 Some(Duration::ZERO) => break,
-                left => state = wait(&shared.settled, state, left),
+                left => state = self.wait(state, u64::MAX, left, deadline),
             }
         }
         let first = state.phase != Phase::Stopped;
@@ -375,10 +407,75 @@ impl Outbox {
         shared.wake.notify_all();
         shared.settled.notify_all();
         if first {
+            let _quiet = quiet::enter();
             let now = Deadline::at(Instant::now());
             shared.ways.iter().for_each(|way| way.shutdown(now));
         }
+        self.join(deadline);
         report.into_result()
+    }
+
+    /// Waits for the thread to settle something, or does its work where it does not run.
+    fn wait<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        number: u64,
+        left: Option<Duration>,
+        deadline: Deadline,
+    ) -> MutexGuard<'a, State> {
+        let patience = match state.worker {
+            Worker::None if state.is_before(number) => Duration::ZERO,
+            Worker::Beginning(asked) => (asked + BEGIN_PATIENCE).saturating_duration_since(Instant::now()),
+            _ => return wait(&self.0.settled, state, left),
+        };
+        if patience.is_zero() {
+            return self.stand_in(state, deadline);
+        }
+        wait(&self.0.settled, state, Some(left.map_or(patience, |left| left.min(patience))))
+    }
+
+    /// Sends what the thread would send, in the caller's.
+    #[cold]
+    fn stand_in<'a>(&'a self, mut state: MutexGuard<'a, State>, deadline: Deadline) -> MutexGuard<'a, State> {
+        let shared = &*self.0;
+        state.threadless |= matches!(state.worker, Worker::Beginning(_));
+        // Nobody else stands in, and a thread that begins after all waits until this is over.
+        state.worker = Worker::Running;
+        state.queue.seal_all();
+        while !deadline.passed(Instant::now())
+            && let Some(parcel) = state.queue.next(Instant::now())
+        {
+            state.in_flight = Some(parcel.room());
+            drop(state);
+            shared.send(parcel, deadline);
+            state = shared.state.lock();
+        }
+        state.worker = Worker::None;
+        // Others who wait, and the thread, if it has begun after all.
+        shared.settled.notify_all();
+        state
+    }
+
+    /// Waits for the thread's end, unless it is this one, or there is no time.
+    fn join(&self, deadline: Deadline) {
+        // What is called while something is sent may well be called by the thread.
+        if quiet::is_quiet() {
+            return;
+        }
+        let mut state = self.0.state.lock();
+        while matches!(state.worker, Worker::Running | Worker::Idle { .. }) {
+            match deadline.remaining(Instant::now()) {
+                Some(Duration::ZERO) => return,
+                left => state = wait(&self.0.settled, state, left),
+            }
+        }
+        // What has not begun yet may never.
+        let thread = state.thread.take().filter(|_| state.worker == Worker::None && !state.threadless);
+        drop(state);
+        if let Some(thread) = thread {
+            // It has left our code: what is left is the system's, and its storage.
+            let _ = thread.join();
+        }
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -452,140 +549,6 @@ impl State {
         for signal in Signal::ALL {
             let open = std::mem::take(&mut self.calls[signal.index()]);
             self.drop_items(signal, open, Reason::SHUTDOWN);
-        }
-    }
-}
-
-impl Shared {
-    /// The thread.
-    fn work(&self) {
-        // For whatever else the host has plugged into the SDK: on this thread it records nothing.
-        #[cfg(feature = "sdk")]
-        let _suppressed = opentelemetry::Context::enter_telemetry_suppressed_scope();
-        while let Some(parcel) = self.take() {
-            let room = parcel.room();
-            let (body, spare) = parcel.into_body();
-            if let Some(items) = spare {
-                self.state.lock().queue.recycle(items);
-            }
-            let outcome = self.carry(room.signal, room.items, body);
-            let mut state = self.state.lock();
-            // Else a shutdown did not wait for it and has counted it.
-            if state.in_flight.take().is_some() {
-                state.queue.release(&room);
-                state.settle(room.signal, room.items, &outcome);
-            }
-            drop(state);
-            self.settled.notify_all();
-        }
-        self.settled.notify_all();
-    }
-
-    /// Waits for the next request; `None` at the end.
-    fn take(&self) -> Option<Parcel> {
-        let mut state = self.state.lock();
-        let mut lately = Some(Instant::now());
-        loop {
-            let now = Instant::now();
-            if let Some(parcel) = state.queue.next(now) {
-                state.worker = Worker::Running;
-                state.in_flight = Some(parcel.room());
-                return Some(parcel);
-            }
-            if state.phase != Phase::Running {
-                state.worker = Worker::None;
-                return None;
-            }
-            // Where there was something to do lately there will be again: one more look, before it sleeps for good, saves
-            // whoever records next from waking it.
-            let until = state.queue.due().or(lately.take().and_then(|at: Instant| at.checked_add(self.shortest_delay)));
-            state.worker = Worker::Idle { until };
-            state = wait(&self.wake, state, until.map(|until| until.saturating_duration_since(now)));
-        }
-    }
-
-    /// One request, until it is taken or given up. Everything that is not ours happens in here, without a lock.
-    fn carry(&self, signal: Signal, count: u64, body: Bytes) -> Outcome {
-        let carried = catch_unwind(AssertUnwindSafe(|| {
-            let _quiet = quiet::enter();
-            self.attempts(signal, count, body)
-        }));
-        carried.unwrap_or_else(|_| Failure::rejected(Code::Internal, Reason::PANIC, "the exporter panicked").into())
-    }
-
-    fn attempts(&self, signal: Signal, count: u64, body: Bytes) -> Outcome {
-        let index = signal.index();
-        let (way, timeout) = (&self.ways[index], self.plan.timeouts[index]);
-        let is_direct = self.plan.mode == Mode::Direct;
-        let group = Group::of(Batch::trusted(signal, ItemCount(count), body));
-        if is_direct {
-            way.resolve_ahead();
-        }
-        let began = Instant::now();
-        let longest = if is_direct { Some(timeout) } else { self.plan.export_timeouts[index] };
-        let limit = longest.map_or(Deadline::NEVER, |longest| Deadline::after(began, longest));
-        let mut retry = Retry::new(&self.plan.retry, began, retry::seed());
-        let outcome = loop {
-            let by = match self.state.lock().phase {
-                Phase::Running => limit,
-                Phase::Stopping(deadline) => limit.min(deadline),
-                Phase::Stopped => break Failure::refused(Reason::SHUTDOWN, "the client has been shut down").into(),
-            };
-            let outcome = way.export(&group, by.min(Deadline::after(Instant::now(), timeout)));
-            self.note(&outcome);
-            let Outcome::Failed(failure) = outcome else { break outcome };
-            match retry.next(Instant::now(), &failure) {
-                Decision::GiveUp(why) => break why.outcome(failure, retry.attempts()).into(),
-                Decision::Wait(pause) => {
-                    if !self.pause(pause, limit) {
-                        break retry::stopped(failure).into();
-                    }
-                }
-            }
-        };
-        group.settle(Outcome::Delivered);
-        outcome
-    }
-
-    /// Waits before the next attempt; false where there will be none.
-    fn pause(&self, pause: Duration, limit: Deadline) -> bool {
-        let Some(until) = Instant::now().checked_add(pause) else { return false };
-        let mut state = self.state.lock();
-        loop {
-            let by = match state.phase {
-                Phase::Running => limit,
-                Phase::Stopping(deadline) => limit.min(deadline),
-                Phase::Stopped => return false,
-            };
-            if by.passed(until) {
-                return false;
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return true;
-            }
-            state = wait(&self.wake, state, Some(left));
-        }
-    }
-
-    /// Counts an attempt. The first failure of all is logged, the first after a success goes to the callback.
-    fn note(&self, outcome: &Outcome) {
-        let mut state = self.state.lock();
-        state.stats.attempts += 1;
-        let Outcome::Failed(failure) = outcome else {
-            state.trouble.failing = false;
-            return;
-        };
-        state.stats.failed_attempts += 1;
-        let news = !std::mem::replace(&mut state.trouble.failing, true);
-        let first = !std::mem::replace(&mut state.trouble.logged, true);
-        drop(state);
-        if first && self.plan.may_log {
-            log::warn!("{}: telemetry cannot be exported, this is said once: {failure}", self.plan.thread_name);
-        }
-        if news && let Some(tell) = &self.plan.on_failure {
-            // A host's mistake must not cost it its telemetry.
-            let _ = catch_unwind(AssertUnwindSafe(|| tell(failure)));
         }
     }
 }

@@ -321,3 +321,60 @@ fn callbacks_may_use_the_client() {
     client.flush(LONG).unwrap();
     assert_eq!(client.stats().total().delivered.get(), 2);
 }
+
+/// The names of this process's threads.
+#[cfg(target_os = "linux")]
+fn threads() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.map(|name| name.trim().to_owned()).collect()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn after_a_shutdown_that_had_the_time_the_thread_is_gone() {
+    let server = Server::start([]);
+    let count = |name: &str| threads().iter().filter(|known| *known == name).count();
+    for turn in 0..20 {
+        let name = format!("leaves-{turn}");
+        let client = builder(&server).thread_name(&name).build().unwrap();
+        client.send_trace("a").finish();
+        if turn % 2 == 0 {
+            client.flush(LONG).unwrap();
+        }
+        // It is idle, or about to be.
+        client.shutdown(LONG).unwrap();
+        assert_eq!(count(&name), 0);
+    }
+    // A first that had no time, and a second that has: whatever is lost, the thread goes.
+    let stalled = Server::start([Do::Stall]);
+    let client = builder(&stalled).thread_name("leaves-late").build().unwrap();
+    client.send_trace("a").finish();
+    stalled.seen.recv_timeout(LONG).unwrap();
+    assert_eq!(count("leaves-late"), 1);
+    client.shutdown(Duration::ZERO).unwrap_err();
+    client.shutdown(LONG).unwrap_err();
+    assert_eq!(count("leaves-late"), 0);
+    // One that is dropped is shut down.
+    let client = builder(&server).thread_name("leaves-drop").drop_timeout(LONG).build().unwrap();
+    client.send_trace("a").finish();
+    drop(client);
+    assert_eq!(count("leaves-drop"), 0);
+}
+
+#[test]
+fn a_callback_may_shut_the_client_down() {
+    let server = Server::start([Do::Write(answer(400, "", b""))]);
+    let slot = Arc::new(std::sync::OnceLock::<OtlpClient>::new());
+    let inside = Arc::clone(&slot);
+    let (told, heard) = mpsc::channel();
+    let client = builder(&server)
+        .on_failure(move |_| drop(told.send(inside.get().unwrap().shutdown(Duration::from_millis(1)))))
+        .batch_delay(Duration::ZERO)
+        .build()
+        .unwrap();
+    slot.set(client.clone()).unwrap();
+    client.send_trace("a").finish();
+    heard.recv_timeout(LONG).unwrap().unwrap_err();
+    client.shutdown(LONG).unwrap_err();
+}
