@@ -9,7 +9,7 @@
 //! # Place
 //!
 //! Here so that receivers and exporters cannot come to differ. Nothing here opens a file: whoever uses it says how files
-//! are read, and what the time is.
+//! are read, and what the time is. Nor is a provider of cryptography installed: [`Provider`] says whose is used.
 //!
 //! # Threads
 //!
@@ -20,7 +20,7 @@
 //! RFC 8446, RFC 5246. No TLS 1.0 or 1.1, and no cipher suite without forward secrecy. RFC 7468 (PEM).
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
@@ -98,6 +98,50 @@ impl std::error::Error for Error {}
 /// How a file is read: [`std::fs::read`], outside of tests.
 pub type ReadFile = fn(&Path) -> io::Result<Vec<u8>>;
 
+/// The cryptography that a host brings: rustls's, or what has the same shape.
+///
+/// What is not given is the process's own ([`CryptoProvider::install_default`]), else ring, where the feature `ring` has it
+/// built in. Nothing is installed. Two are equal when they are one.
+#[derive(Clone)]
+pub struct Provider(Arc<CryptoProvider>);
+
+impl From<Arc<CryptoProvider>> for Provider {
+    fn from(provider: Arc<CryptoProvider>) -> Provider {
+        Provider(provider)
+    }
+}
+
+impl PartialEq for Provider {
+    fn eq(&self, other: &Provider) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// It says nothing of itself.
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Provider")
+    }
+}
+
+impl Provider {
+    /// The one to use where `given` was; none where there is none.
+    pub fn or_default(given: Option<&Provider>) -> Option<Provider> {
+        let installed = || CryptoProvider::get_default().cloned().map(Provider);
+        given.cloned().or_else(installed).or_else(Provider::built_in)
+    }
+
+    #[cfg(feature = "ring")]
+    fn built_in() -> Option<Provider> {
+        Some(Provider(Arc::new(rustls::crypto::ring::default_provider())))
+    }
+
+    #[cfg(not(feature = "ring"))]
+    fn built_in() -> Option<Provider> {
+        None
+    }
+}
+
 /// PEM that stands in a file or in the configuration.
 #[derive(Clone, Copy)]
 pub struct Pem<'a> {
@@ -156,6 +200,8 @@ pub struct Terms<'a> {
     pub cipher_suites: &'a [String],
     /// Names of groups for the key exchange, best first: `X25519`, `P256`, `P384`; empty: all, in this order.
     pub curve_preferences: &'a [String],
+    /// Whose cryptography is used: see [`Provider`].
+    pub provider: Option<&'a Provider>,
 }
 
 /// What the files hold.
@@ -187,12 +233,19 @@ impl Terms<'_> {
         if self.max_version.is_some_and(|max| max < self.min_version) {
             return Err(Error::new("max_version", "is below min_version"));
         }
-        let suites: Vec<_> = rustls::crypto::ring::ALL_CIPHER_SUITES.iter().map(suite_name).collect();
+        if self.cipher_suites.is_empty() && self.curve_preferences.is_empty() {
+            return Ok(());
+        }
+        let Some(Provider(provider)) = Provider::or_default(self.provider) else { return Err(no_provider()) };
+        let suites: Vec<_> = provider.cipher_suites.iter().map(suite_name).collect();
         if let Some(name) = self.cipher_suites.iter().find(|name| !suites.contains(name)) {
             return Err(Error::new("cipher_suites", format!("{name:?} is none of {}", suites.join(", "))));
         }
-        match self.curve_preferences.iter().find(|name| group(name).is_none()) {
-            Some(name) => Err(Error::new("curve_preferences", format!("{name:?} is none of X25519, P256, P384"))),
+        let has = |wanted: NamedGroup| provider.kx_groups.iter().any(|group| group.name() == wanted);
+        let groups: Vec<_> =
+            ["X25519", "P256", "P384"].into_iter().filter(|name| group(name).is_some_and(has)).collect();
+        match self.curve_preferences.iter().find(|name| !groups.contains(&name.as_str())) {
+            Some(name) => Err(Error::new("curve_preferences", format!("{name:?} is none of {}", groups.join(", ")))),
             None => Ok(()),
         }
     }
@@ -215,9 +268,14 @@ impl Terms<'_> {
             .collect()
     }
 
-    /// ring, with the suites and groups that are wanted.
-    pub fn provider(&self) -> CryptoProvider {
-        let mut provider = rustls::crypto::ring::default_provider();
+    /// Whose cryptography is used, with the suites and groups that are wanted.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none.
+    pub fn provider(&self) -> Result<CryptoProvider, Error> {
+        let Some(Provider(provider)) = Provider::or_default(self.provider) else { return Err(no_provider()) };
+        let mut provider = CryptoProvider::clone(&provider);
         if !self.cipher_suites.is_empty() {
             let fixed = |suite: &SupportedCipherSuite| suite.version().version == TLS13.version;
             provider.cipher_suites.retain(|suite| fixed(suite) || self.cipher_suites.contains(&suite_name(suite)));
@@ -228,7 +286,7 @@ impl Terms<'_> {
             provider.kx_groups =
                 wanted.filter_map(|name| all.iter().copied().find(|group| group.name() == name)).collect();
         }
-        provider
+        Ok(provider)
     }
 
     /// Our certificate with its chain and key, where we have one.
@@ -270,6 +328,10 @@ impl Terms<'_> {
         }
         Ok(found)
     }
+}
+
+fn no_provider() -> Error {
+    Error::new("crypto_provider", "is needed: pass one, install one for the process, or build in the feature `ring`")
 }
 
 /// At least one certificate.
@@ -396,7 +458,7 @@ impl<T> fmt::Debug for Renewed<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "ring"))]
 mod tests {
     use super::*;
 
@@ -414,6 +476,7 @@ mod tests {
             max_version: None,
             cipher_suites: &[],
             curve_preferences: &[],
+            provider: None,
         }
     }
 
@@ -448,7 +511,7 @@ mod tests {
             (["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256".to_owned()], ["P384".to_owned(), "X25519".into()]);
         let chosen = Terms { cipher_suites: &suites, curve_preferences: &groups, ..terms() };
         assert_eq!(chosen.check(), Ok(()));
-        let provider = chosen.provider();
+        let provider = chosen.provider().unwrap();
         let old: Vec<_> =
             provider.cipher_suites.iter().filter(|suite| suite.version().version != TLS13.version).collect();
         assert_eq!(old.into_iter().map(suite_name).collect::<Vec<_>>(), suites);

@@ -20,8 +20,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use otlp_core::tls::Version;
 use otlp_core::tls::{Error, Material, Pem, Renewed, Terms};
+pub use otlp_core::tls::{Provider, Version};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -70,6 +70,8 @@ pub struct Config {
     pub curve_preferences: Vec<String>,
     /// How often the files are read again. Default zero: never.
     pub reload_interval: Duration,
+    /// The host's cryptography. Default none: the process's own, else ring, where the feature `ring` has it built in.
+    pub crypto_provider: Option<Provider>,
 }
 
 /// Without what is secret.
@@ -117,6 +119,7 @@ impl Config {
             max_version: self.max_version,
             cipher_suites: &self.cipher_suites,
             curve_preferences: &self.curve_preferences,
+            provider: self.crypto_provider.as_ref(),
         }
     }
 
@@ -126,13 +129,28 @@ impl Config {
         !self.insecure || self.terms().authority.is_given()
     }
 
+    /// Whether there is any cryptography for an endpoint that needs it.
+    ///
+    /// # Errors
+    ///
+    /// Names the endpoint's key, and what to do.
+    pub(crate) fn check_provider(&self, endpoint: impl fmt::Display) -> Result<(), ConfigError> {
+        match Provider::or_default(self.crypto_provider.as_ref()) {
+            Some(_) => Ok(()),
+            None => Err(ConfigError::new(
+                "endpoint",
+                format!("{endpoint} needs cryptography: build in the feature `ring`, or pass a crypto_provider"),
+            )),
+        }
+    }
+
     fn read(&self) -> Result<Material, Error> {
         self.terms().read(|path| std::fs::read(path))
     }
 
     fn build(&self, material: &Material, alpn: &[&[u8]]) -> Result<Arc<ClientConfig>, Error> {
         let terms = self.terms();
-        let provider = Arc::new(terms.provider());
+        let provider = Arc::new(terms.provider()?);
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&terms.versions())
             .map_err(|error| Error::new("cipher_suites", format!("cannot be used: {error}")))?;

@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use otlp_core::tls::Version;
 use otlp_core::tls::{Error, Material, Pem, Renewed, Terms};
+pub use otlp_core::tls::{Provider, Version};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 
@@ -54,6 +54,8 @@ pub struct Config {
     pub curve_preferences: Vec<String>,
     /// How often the files are read again. Default zero: never.
     pub reload_interval: Duration,
+    /// The host's cryptography. Default none: the process's own, else ring.
+    pub crypto_provider: Option<Provider>,
 }
 
 /// Secrets are left out.
@@ -108,6 +110,7 @@ impl Config {
             max_version: self.max_version,
             cipher_suites: &self.cipher_suites,
             curve_preferences: &self.curve_preferences,
+            provider: self.crypto_provider.as_ref(),
         }
     }
 
@@ -125,7 +128,7 @@ impl Config {
         }
         let terms = self.terms();
         let (chain, key) = terms.identity(material)?.ok_or_else(|| Error::new("cert_file", "is missing"))?;
-        let provider = Arc::new(terms.provider());
+        let provider = Arc::new(terms.provider()?);
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&terms.versions())
             .map_err(|error| unusable("cipher_suites")(&error))?;

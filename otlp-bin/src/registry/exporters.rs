@@ -173,6 +173,7 @@ fn tls_config(exporter: &Section) -> Made<tls::Config> {
         cipher_suites: section.list_str("cipher_suites").to_vec(),
         curve_preferences: supported_curves(&section),
         reload_interval: section.duration("reload_interval"),
+        crypto_provider: None,
     })
 }
 

@@ -166,6 +166,7 @@ fn server_tls_config(tls: &Section) -> Made<tls::Config> {
         cipher_suites: tls.list_str("cipher_suites").to_vec(),
         curve_preferences: supported_curves(tls),
         reload_interval: tls.duration("reload_interval"),
+        crypto_provider: None,
     })
 }
 

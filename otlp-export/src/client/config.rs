@@ -85,6 +85,8 @@ pub struct Builder {
     stack_kib: usize,
     pub(crate) drop_timeout: Duration,
     on_failure: Option<OnFailure>,
+    #[cfg(feature = "tls")]
+    crypto_provider: Option<crate::tls::Provider>,
 }
 
 /// The specification's (OpenTelemetry SDK, Batching processor).
@@ -113,13 +115,16 @@ impl Default for Builder {
             stack_kib: 512,
             drop_timeout: Duration::from_secs(1),
             on_failure: None,
+            #[cfg(feature = "tls")]
+            crypto_provider: None,
         }
     }
 }
 
 impl Builder {
     /// Base URL of the destination; for HTTP `/v1/traces` and so on are appended. Default `http://localhost:4318`, for
-    /// gRPC `http://localhost:4317`. https needs the feature `tls`.
+    /// gRPC `http://localhost:4317`. https needs the
+    /// feature `ring`, or `tls` and a [`Builder::crypto_provider`].
     pub fn endpoint(mut self, url: impl Into<String>) -> Builder {
         self.all.endpoint = Some(url.into());
         self
@@ -171,6 +176,14 @@ impl Builder {
     /// How long one attempt may take, in direct mode the whole call. Default 10 s, more than 0.
     pub fn timeout(mut self, timeout: Duration) -> Builder {
         self.all.timeout = Some(timeout);
+        self
+    }
+
+    /// Cryptography of the host's own for https: rustls's, or what has the same shape. Default: what the process has
+    /// installed, else ring, where the feature `ring` has it built in. Nothing is installed.
+    #[cfg(feature = "tls")]
+    pub fn crypto_provider(mut self, provider: Arc<rustls::crypto::CryptoProvider>) -> Builder {
+        self.crypto_provider = Some(provider.into());
         self
     }
 
@@ -290,7 +303,11 @@ impl Builder {
             timeout: own.timeout.or(all.timeout),
             insecure: own.insecure.or(all.insecure),
             #[cfg(feature = "tls")]
-            tls: own.tls.or(all.tls),
+            tls: {
+                let mut tls = own.tls.or(all.tls).unwrap_or_default();
+                tls.crypto_provider = tls.crypto_provider.or_else(|| self.crypto_provider.clone());
+                Some(tls)
+            },
             certificate: own.certificate.or(all.certificate),
             client_certificate: own.client_certificate.or(all.client_certificate),
             client_key: own.client_key.or(all.client_key),
@@ -316,7 +333,7 @@ impl Builder {
             }
             let compression = connection.compression.unwrap_or(Coding::Identity);
             if !compression.can_encode() {
-                return Err(ConfigError::new("compression", format!("{compression} is not built in")));
+                return Err(ConfigError::new("compression", format!("{compression} needs the feature of that name")));
             }
             if connection.protocol == Some(Protocol::Grpc) && self.mode == Mode::Direct {
                 let message = "gRPC has a thread for its connections, which direct mode must not have";

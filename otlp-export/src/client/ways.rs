@@ -71,7 +71,7 @@ fn needs_tls(connection: &Connection) -> Result<(), ConfigError> {
         ("client_key", &connection.client_key),
     ] {
         if value.is_some() {
-            return Err(ConfigError::new(setting, "needs TLS, which is not built in"));
+            return Err(ConfigError::new(setting, "needs TLS: build in the feature `ring`"));
         }
     }
     Ok(())
@@ -121,7 +121,7 @@ fn grpc(builder: &Builder, signal: Signal, connection: Connection) -> Result<Box
 
 #[cfg(not(feature = "grpc"))]
 fn grpc(_: &Builder, _: Signal, _: Connection) -> Result<Box<dyn Way>, ConfigError> {
-    Err(ConfigError::new("protocol", "grpc is not built in; use http/protobuf"))
+    Err(ConfigError::new("protocol", "grpc needs the feature `grpc`; use http/protobuf without it"))
 }
 
 /// A URL without the user and password that may stand in it.

@@ -61,6 +61,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use otlp_core::auth::without_userinfo;
 use otlp_core::codec::{Coding, encode};
 use otlp_core::component::{Exporter, Health, HealthState, Landed};
 use otlp_core::telemetry::names;
@@ -197,7 +198,10 @@ impl OtlpGrpc {
             return Err(ConfigError::new("endpoint", message));
         }
         let tls = match config.is_tls(&target) {
-            true => Some(tls::Client::new(&config.tls, &[b"h2"], id)?),
+            true => {
+                config.tls.check_provider(without_userinfo(&config.endpoint))?;
+                Some(tls::Client::new(&config.tls, &[b"h2"], id)?)
+            }
             false => None,
         };
         let uri = Uri::builder()

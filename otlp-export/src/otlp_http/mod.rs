@@ -178,7 +178,11 @@ impl OtlpHttp {
         let parse = |text: &str| Url::endpoint(text).map_err(|error| ConfigError::new("endpoint", error.to_string()));
         let url = parse(&config.url(signal)?)?;
         if url.https && !cfg!(feature = "tls") {
-            return Err(ConfigError::new("endpoint", format!("{url} needs TLS, which is not built in")));
+            return Err(ConfigError::new("endpoint", format!("{url} needs TLS: build in the feature `ring`")));
+        }
+        #[cfg(feature = "tls")]
+        if url.https {
+            config.tls.check_provider(&url)?;
         }
         let proxies = Proxies::new(&config.proxy_url, |name| std::env::var(name).ok())?;
         let labels = || vec![("exporter", id.to_owned()), ("data_type", signal.to_string())];
@@ -299,7 +303,7 @@ impl OtlpHttp {
         Err(Failure::rejected(
             Code::Unimplemented,
             Reason::UNSUPPORTED,
-            format!("{url} needs TLS, which is not built in"),
+            format!("{url} needs TLS: build in the feature `ring`"),
         ))
     }
 

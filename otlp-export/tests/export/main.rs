@@ -10,7 +10,12 @@ mod destinations;
 #[cfg(feature = "client")]
 mod examples;
 mod http;
+#[cfg(all(feature = "client", feature = "grpc", feature = "ring"))]
+mod provider;
 #[cfg(feature = "sdk")]
 mod sdk;
 mod server;
+#[cfg(all(feature = "client", feature = "grpc", feature = "ring"))]
+#[allow(dead_code, reason = "tests/quiet has it, too")]
+mod sink;
 mod support;

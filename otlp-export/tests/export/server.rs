@@ -91,7 +91,7 @@ impl Server {
     }
 }
 
-fn serve(
+pub(crate) fn serve(
     mut stream: impl Read + Write,
     connection: usize,
     script: &Mutex<VecDeque<Do>>,
