@@ -429,3 +429,31 @@ fn keys_and_certificates_may_stand_in_the_configuration() {
     let suite = stream.conn.negotiated_cipher_suite().unwrap().suite();
     assert_eq!(format!("{suite:?}"), "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256");
 }
+
+/// ring's, and counts the key exchanges that it takes part in.
+#[derive(Debug)]
+struct Counting(AtomicU32);
+
+impl rustls::crypto::SupportedKxGroup for Counting {
+    fn start(&self) -> Result<Box<dyn rustls::crypto::ActiveKeyExchange>, rustls::Error> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        rustls::crypto::ring::kx_group::X25519.start()
+    }
+
+    fn name(&self) -> rustls::NamedGroup {
+        rustls::NamedGroup::X25519
+    }
+}
+
+#[test]
+fn the_cryptography_is_the_hosts_where_it_passes_its_own() {
+    let authority = Authority::new();
+    let group: &'static Counting = Box::leak(Box::new(Counting(AtomicU32::new(0))));
+    let provider = rustls::crypto::CryptoProvider { kx_groups: vec![group], ..default_provider() };
+    let crypto_provider = Some(Arc::new(provider).into());
+    let server = Server::with(both(&Tls { crypto_provider, ..authority.config() }), |_| {});
+    for (count, address) in [server.grpc(), server.receiver.http_addr().unwrap()].into_iter().enumerate() {
+        assert!(exports(&mut authority.grpc(address)));
+        assert_eq!(group.0.load(Ordering::SeqCst) as usize, count + 1);
+    }
+}
