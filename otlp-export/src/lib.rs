@@ -132,7 +132,7 @@
 //! # Threads
 //!
 //! `tx-N`, at most `num_consumers` for each destination, started when there is something to send and ended when there was
-//! nothing for a while. `tx-grpc`, one for each `otlp_grpc` exporter that was called; `tx-http`, one for each `otlp_http`
+//! nothing for a while. `tx-grpc`, one for each `otlp_grpc` exporter that was called, unless it is to do without one; `tx-http`, one for each `otlp_http`
 //! exporter that no other thread hosts, while anything is on its way; `otlp-client`, one for each client and
 //! each bridge in queued mode that records. Nothing else, and no thread for a request.
 #![warn(missing_docs)]

@@ -25,7 +25,7 @@ pub enum Protocol {
     HttpProtobuf,
     /// `http/json`.
     HttpJson,
-    /// `grpc`; needs the feature of that name, which brings a thread of its own for the connections.
+    /// `grpc`; needs the feature of that name. In queued mode it has a thread of its own for the connections.
     Grpc,
 }
 
@@ -334,10 +334,6 @@ impl Builder {
             let compression = connection.compression.unwrap_or(Coding::Identity);
             if !compression.can_encode() {
                 return Err(ConfigError::new("compression", format!("{compression} needs the feature of that name")));
-            }
-            if connection.protocol == Some(Protocol::Grpc) && self.mode == Mode::Direct {
-                let message = "gRPC has a thread for its connections, which direct mode must not have";
-                return Err(ConfigError::new("protocol", message));
             }
         }
         if self.queue_bytes_max < 64 << 10 {

@@ -390,7 +390,6 @@ fn wrong_settings_are_named_at_build() {
         ("stack_kib", builder().stack_kib(1)),
         ("thread_name", builder().thread_name("")),
         ("retry", builder().retry(crate::retry::Config { multiplier: -1.0, ..Default::default() })),
-        ("protocol", builder().direct().protocol(Protocol::Grpc)),
     ] {
         let error = builder.build().unwrap_err();
         assert!(error.key.contains(setting), "{setting}: {error}");

@@ -97,6 +97,7 @@ fn tls(connection: &Connection) -> crate::tls::Config {
 fn grpc(builder: &Builder, signal: Signal, connection: Connection) -> Result<Box<dyn Way>, ConfigError> {
     use otlp_core::thread::ThreadOptions;
 
+    use super::outbox::Mode;
     use crate::otlp_grpc::{Config, OtlpGrpc};
 
     let endpoint = connection.endpoint.clone().or_else(|| builder.all.endpoint.clone());
@@ -116,7 +117,8 @@ fn grpc(builder: &Builder, signal: Signal, connection: Connection) -> Result<Box
         ..Config::default()
     };
     let threads = ThreadOptions::stack_kib(builder.stack_kib_set());
-    Ok(Box::new(OtlpGrpc::new("otlp_client", &config, signal, threads, Clock::system(), &Registry::new())?))
+    let exporter = OtlpGrpc::new("otlp_client", &config, signal, threads, Clock::system(), &Registry::new())?;
+    Ok(Box::new(if builder.mode == Mode::Direct { exporter.without_thread() } else { exporter }))
 }
 
 #[cfg(not(feature = "grpc"))]
@@ -140,7 +142,9 @@ impl Way for OtlpHttp {
 
 #[cfg(feature = "grpc")]
 impl Way for crate::otlp_grpc::OtlpGrpc {
-    fn resolve_ahead(&self) {}
+    fn resolve_ahead(&self) {
+        crate::otlp_grpc::OtlpGrpc::resolve_ahead(self);
+    }
 }
 
 /// Stands for exporters that cannot be made in a child of fork.

@@ -1,14 +1,14 @@
-//! The thread of one destination: calls in, outcomes out, over as many connections as there are addresses.
+//! The thread of one destination: calls in, outcomes out, over as many connections as there are addresses. Where there is
+//! to be no thread, whoever calls does its work, for as long as his call takes.
 //!
 //! Invariants:
 //!
 //! - Every call that was taken ends exactly once: with an answer, a failure, or at its deadline.
 //! - No more than `in_flight_max` calls are open at once; the others wait in the order in which they came.
 //! - To an address that failed there is no new connection before its backoff is over, however many calls there are.
-//! - Only this thread touches what `h2` has.
+//! - Only this thread, or whoever has the driver, touches what `h2` has.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -87,7 +87,7 @@ impl Shared {
     }
 }
 
-fn stopped() -> Failure {
+pub(super) fn stopped() -> Failure {
     Failure::refused(Reason::SHUTDOWN, "the exporter is stopped")
 }
 
@@ -119,32 +119,58 @@ impl Driver {
         Driver { plan, shared, waiting, peers, turn: 0, leaving, trouble: String::new() }
     }
 
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Until [`Shared::close`].
     pub(super) fn run(mut self) {
+        if !self.run_until(|| false) {
+            self.close();
+        }
+    }
+
+    /// Until `done`, which is asked after each turn; false where it was closed before.
+    pub(super) fn run_until(&mut self, done: impl Fn() -> bool) -> bool {
         loop {
             let closed = self.collect();
             if closed {
-                return self.close();
+                return false;
             }
             let now = Instant::now();
             self.expire(now);
             // Calls are to be written, and answers, greetings and settings make room for calls.
             while self.connect(now) | self.begin(now) | self.turn(now) | self.begin(now) {}
             self.fail_fast(now);
-            let sockets = self.sockets();
-            let more = sockets.iter().any(|(_, ready)| ready.has_more());
-            // From here on whoever leaves something wakes us; what was left before is seen here.
-            let timeout = if more || !self.may_sleep() {
-                Some(Duration::ZERO)
-            } else {
-                self.due().map(|due| due.saturating_duration_since(Instant::now()))
-            };
-            if let Err(error) = wait(Some(&self.shared.waker), &sockets, timeout) {
-                // No memory, most likely. Not at full speed.
-                log::error!("exporter {}: cannot wait for sockets: {error}", self.plan.id);
-                std::thread::sleep(BACKOFF);
+            if done() {
+                return true;
             }
+            self.rest(self.due());
         }
+    }
+
+    /// Waits for something to do, until `due`.
+    fn rest(&mut self, due: Option<Instant>) {
+        let sockets = self.sockets();
+        let more = sockets.iter().any(|(_, ready)| ready.has_more());
+        // From here on whoever leaves something wakes us; what was left before is seen here.
+        let timeout = if more || !self.may_sleep() {
+            Some(Duration::ZERO)
+        } else {
+            due.map(|due| due.saturating_duration_since(Instant::now()))
+        };
+        if let Err(error) = wait(Some(&self.shared.waker), &sockets, timeout) {
+            // No memory, most likely. Not at full speed.
+            log::error!("exporter {}: cannot wait for sockets: {error}", self.plan.id);
+            std::thread::sleep(BACKOFF);
+        }
+    }
+
+    /// After a time in which nobody looked: takes what came, so that a connection that has ended gets no call.
+    pub(super) fn catch_up(&mut self) {
+        let now = Instant::now();
+        self.rest(Some(now));
+        self.turn(now);
     }
 
     fn may_sleep(&self) -> bool {
@@ -335,6 +361,11 @@ impl Driver {
         }
     }
 
+    /// Whether there is a connection, or one on its way, that takes calls.
+    pub(super) fn has_connection(&self) -> bool {
+        self.peers.iter().any(|peer| peer.link.is_some())
+    }
+
     fn links(&self) -> impl Iterator<Item = &Link> {
         self.peers.iter().filter_map(|peer| peer.link.as_ref()).chain(&self.leaving)
     }
@@ -343,8 +374,8 @@ impl Driver {
         self.links().map(Link::open_calls).sum()
     }
 
-    fn sockets(&self) -> Vec<(Rc<Socket>, Rc<Readiness>)> {
-        self.links().map(|link| (Rc::clone(&link.socket), Rc::clone(&link.ready))).collect()
+    fn sockets(&self) -> Vec<(Arc<Socket>, Arc<Readiness>)> {
+        self.links().map(|link| (Arc::clone(&link.socket), Arc::clone(&link.ready))).collect()
     }
 
     /// When something is to be done though nothing comes.
@@ -355,7 +386,7 @@ impl Driver {
         links.chain(waiting).chain(connect.map(|peer| peer.retry_at)).min()
     }
 
-    fn close(mut self) {
+    pub(super) fn close(mut self) {
         let ended = |call: Call| call.end(Outcome::from(stopped()));
         self.waiting.drain(..).for_each(ended);
         let links: Vec<Link> =

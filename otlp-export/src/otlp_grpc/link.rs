@@ -7,7 +7,6 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker as TaskWaker};
 use std::time::{Duration, Instant};
@@ -90,8 +89,8 @@ pub(super) enum Ended {
 
 pub(super) struct Link {
     plan: Arc<Plan>,
-    pub(super) socket: Rc<Socket>,
-    pub(super) ready: Rc<Readiness>,
+    pub(super) socket: Arc<Socket>,
+    pub(super) ready: Arc<Readiness>,
     stage: Stage,
     flights: Vec<Flight>,
     connect_by: Instant,
@@ -104,7 +103,8 @@ pub(super) struct Link {
     pinged_at: Option<Instant>,
 }
 
-type Greeting = Pin<Box<dyn Future<Output = Result<(SendRequest<Message>, Connection<Wire, Message>), h2::Error>>>>;
+type Greeting =
+    Pin<Box<dyn Future<Output = Result<(SendRequest<Message>, Connection<Wire, Message>), h2::Error>> + Send>>;
 
 enum Stage {
     /// No connection yet.
@@ -148,10 +148,10 @@ impl Link {
             Some(tls) => Some(tls.begin(plan.target.host())?.into()),
             None => None,
         };
-        let socket = Rc::new(open(address, &plan.target.place).map_err(|error| error.to_string())?);
+        let socket = Arc::new(open(address, &plan.target.place).map_err(|error| error.to_string())?);
         let ready = Readiness::new();
         ready.expect_connection();
-        let wire = Wire::new(Rc::clone(&socket), Rc::clone(&ready), tls);
+        let wire = Wire::new(Arc::clone(&socket), Arc::clone(&ready), tls);
         Ok(Link {
             plan: Arc::clone(plan),
             socket,

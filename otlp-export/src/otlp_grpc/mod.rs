@@ -6,6 +6,7 @@
 //! | `message.rs` | what gRPC adds to HTTP/2: messages, timeouts, binary headers; no socket       |
 //! | `answer.rs`  | what an answer means; no socket                                               |
 //! | `driver.rs`  | the thread: calls to connections, backoff, deadlines                          |
+//! | `direct.rs`  | the same in the caller's thread                                               |
 //! | `link.rs`    | one connection and its calls                                                  |
 //! | `tunnel.rs`  | the way through a proxy                                                       |
 //! | `wire.rs`    | a socket as `h2` wants it, and waiting for several                            |
@@ -21,7 +22,8 @@
 //!
 //! `tx-grpc`, one for each exporter, begun by its first call. It owns the connections and never blocks but in one wait.
 //! Whoever calls `export` blocks until the answer, the failure, or the deadline; names are resolved there. `begin` blocks
-//! nobody: the thread says what became of the call.
+//! nobody: the thread says what became of the call. After [`OtlpGrpc::without_thread`] there is none: whoever calls does
+//! the I/O, over a connection of its own that the next call may have.
 //!
 //! # Limits
 //!
@@ -46,6 +48,7 @@
 
 pub(crate) mod answer;
 mod config;
+mod direct;
 mod driver;
 mod link;
 mod message;
@@ -73,6 +76,7 @@ use smallvec::{SmallVec, smallvec};
 
 pub use self::config::{Balancer, Config, Keepalive};
 use self::config::{Place, Target};
+use self::direct::Direct;
 use self::driver::{Driver, Shared};
 use self::link::{Answer, Call};
 use self::message::Message;
@@ -114,6 +118,8 @@ pub struct OtlpGrpc {
     auth: Option<Authenticator>,
     threads: ThreadOptions,
     thread: Mutex<Option<Supervised>>,
+    /// Where callers are to do without.
+    direct: Option<Direct>,
     clock: Clock,
     bytes: Counter,
     open: Arc<Open>,
@@ -242,10 +248,27 @@ impl OtlpGrpc {
             auth: config.auth.clone(),
             threads,
             thread: Mutex::new(None),
+            direct: None,
             clock,
             bytes: registry.counter(names::EXPORTER_BYTES, None, labels()),
             open: Arc::default(),
         })
+    }
+
+    /// The same, without a thread, ever: whoever calls `export` does the I/O. [`Exporter::begin`] begins nothing.
+    ///
+    /// Each call has a connection to itself, of which up to four are kept for those that come later. While none is called
+    /// nobody answers the server's pings or hears that it goes away; the next call does, before it begins.
+    pub fn without_thread(mut self) -> OtlpGrpc {
+        self.direct = Some(Direct::default());
+        self
+    }
+
+    /// Resolves the endpoint's name where it is not known, for as long as the system takes.
+    #[cfg(feature = "client")]
+    pub(crate) fn resolve_ahead(&self) {
+        // What fails fails again when it is called, and is told then.
+        let _ = self.addresses();
     }
 
     /// A group as it goes over the wire, where that takes no work.
@@ -326,6 +349,10 @@ impl OtlpGrpc {
         let credentials = credentials.and_then(Credentials::field);
         let message = self.message(group)?;
         let addresses = self.addresses()?;
+        if let Some(direct) = &self.direct {
+            self.bytes.add(bytes::Buf::remaining(&message) as u64);
+            return direct.call(&self.plan, &message, credentials, deadline, &addresses);
+        }
         self.ensure_thread()?;
         self.bytes.add(bytes::Buf::remaining(&message) as u64);
         let (answer, answered) = crossbeam_channel::bounded(1);
@@ -423,6 +450,9 @@ impl Exporter for OtlpGrpc {
     fn shutdown(&self, deadline: Deadline) {
         self.open.close(&self.clock, deadline);
         self.shared.close();
+        if let Some(direct) = &self.direct {
+            direct.close();
+        }
         // It ends what is open, writes a few frames and never blocks: joined in no time.
         drop(self.thread.lock().take());
     }
@@ -439,6 +469,9 @@ impl Exporter for OtlpGrpc {
 impl Drop for OtlpGrpc {
     fn drop(&mut self) {
         self.shared.close();
+        if let Some(direct) = &self.direct {
+            direct.close();
+        }
     }
 }
 

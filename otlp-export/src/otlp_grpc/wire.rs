@@ -12,13 +12,12 @@
 //! - TLS has shaken hands before `h2` sees the socket: `h2` does not read while it has something to flush, and TLS cannot
 //!   flush anything before it has read.
 
-use std::cell::Cell;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -32,37 +31,54 @@ use crate::tls::Connection;
 const TURN_BYTES_MAX: usize = 512 << 10;
 
 /// What a socket would do, and did; shared by the driver and the end that `h2` has.
+///
+/// Atomic so that a driver may go from thread to thread; only one at a time looks.
 #[derive(Debug)]
 pub(super) struct Readiness {
-    readable: Cell<bool>,
-    writable: Cell<bool>,
-    budget: Cell<usize>,
-    heard: Cell<bool>,
+    readable: Flag,
+    writable: Flag,
+    budget: AtomicUsize,
+    heard: Flag,
+}
+
+#[derive(Debug)]
+struct Flag(AtomicBool);
+
+impl Flag {
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, value: bool) {
+        self.0.store(value, Ordering::Relaxed);
+    }
 }
 
 impl Readiness {
-    pub(super) fn new() -> Rc<Readiness> {
-        Rc::new(Readiness {
-            readable: Cell::new(true),
-            writable: Cell::new(true),
-            budget: Cell::new(TURN_BYTES_MAX),
-            heard: Cell::new(false),
+    pub(super) fn new() -> Arc<Readiness> {
+        Arc::new(Readiness {
+            readable: Flag(AtomicBool::new(true)),
+            writable: Flag(AtomicBool::new(true)),
+            budget: AtomicUsize::new(TURN_BYTES_MAX),
+            heard: Flag(AtomicBool::new(false)),
         })
     }
 
     /// Begins a turn.
     pub(super) fn refill(&self) {
-        self.budget.set(TURN_BYTES_MAX);
+        self.budget.store(TURN_BYTES_MAX, Ordering::Relaxed);
     }
 
     /// Whether the turn's budget ended it and there may be more to read.
     pub(super) fn has_more(&self) -> bool {
-        self.budget.get() == 0 && self.readable.get()
+        self.budget.load(Ordering::Relaxed) == 0 && self.readable.get()
     }
 
     /// Whether anything came since the last time.
     pub(super) fn take_heard(&self) -> bool {
-        self.heard.replace(false)
+        let heard = self.heard.get();
+        self.heard.set(false);
+        heard
     }
 
     /// A socket that is still connecting can be written to once that has ended.
@@ -81,7 +97,8 @@ pub(super) struct Raw<'a>(&'a Socket, &'a Readiness);
 impl Read for Raw<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Raw(socket, ready) = *self;
-        let most = buffer.len().min(ready.budget.get());
+        let budget = ready.budget.load(Ordering::Relaxed);
+        let most = buffer.len().min(budget);
         if !ready.readable.get() || most == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -92,7 +109,7 @@ impl Read for Raw<'_> {
                     if count > 0 && count < most {
                         ready.readable.set(false);
                     }
-                    ready.budget.set(ready.budget.get() - count);
+                    ready.budget.store(budget - count, Ordering::Relaxed);
                     ready.heard.set(true);
                     return Ok(count);
                 }
@@ -137,13 +154,13 @@ impl Write for Raw<'_> {
 
 /// The end of a connection that `h2` has.
 pub(super) struct Wire {
-    socket: Rc<Socket>,
-    ready: Rc<Readiness>,
+    socket: Arc<Socket>,
+    ready: Arc<Readiness>,
     tls: Option<Box<Connection>>,
 }
 
 impl Wire {
-    pub(super) fn new(socket: Rc<Socket>, ready: Rc<Readiness>, tls: Option<Connection>) -> Wire {
+    pub(super) fn new(socket: Arc<Socket>, ready: Arc<Readiness>, tls: Option<Connection>) -> Wire {
         Wire { socket, ready, tls: tls.map(Box::new) }
     }
 
@@ -326,7 +343,7 @@ impl Waker {
 /// be another system call each.
 pub(super) fn wait(
     waker: Option<&Waker>,
-    sockets: &[(Rc<Socket>, Rc<Readiness>)],
+    sockets: &[(Arc<Socket>, Arc<Readiness>)],
     timeout: Option<Duration>,
 ) -> io::Result<()> {
     let mut polled: Vec<_> = sockets

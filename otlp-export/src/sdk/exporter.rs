@@ -98,10 +98,8 @@ struct Direct {
 
 impl Direct {
     fn new(mut builder: Builder, signal: Signal) -> Result<Direct, ConfigError> {
-        // As in queued mode: here gRPC may have its thread.
-        builder.mode = Mode::Queued;
-        builder.check()?;
         builder.mode = Mode::Direct;
+        builder.check()?;
         builder.retry.get_or_insert_with(bridge::retry_of_exporters);
         Ok(Direct { outbox: builder.outbox()?, signal, resource: Encoded::default(), disabled: builder.disabled })
     }

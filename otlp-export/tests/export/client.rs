@@ -363,6 +363,27 @@ fn after_a_shutdown_that_had_the_time_the_thread_is_gone() {
 }
 
 #[test]
+#[cfg(all(target_os = "linux", feature = "grpc", feature = "ring"))]
+fn direct_mode_has_no_thread_by_any_way_and_grpc_has_one_more_in_queued_mode() {
+    use crate::sink::{By, Sink};
+    for by in By::ALL {
+        for mode in [Mode::Direct, Mode::Queued] {
+            let sink = Sink::start(by, || {});
+            let name = format!("by-{by:?}");
+            let client = sink.builder(OtlpClient::builder()).mode(mode).thread_name(&name).build().unwrap();
+            for turn in 0..3 {
+                client.send_trace("a").finish();
+                client.flush(LONG).unwrap();
+                assert_eq!(sink.seen.recv_timeout(LONG).unwrap().connection, 0, "{by:?} {mode:?} {turn}");
+            }
+            assert_eq!(threads().contains(&name), mode == Mode::Queued, "{by:?} {mode:?}");
+            assert_eq!(client.shutdown(LONG).unwrap().delivered.get(), 3);
+            assert!(!threads().contains(&name));
+        }
+    }
+}
+
+#[test]
 fn a_callback_may_shut_the_client_down() {
     let server = Server::start([Do::Write(answer(400, "", b""))]);
     let slot = Arc::new(std::sync::OnceLock::<OtlpClient>::new());

@@ -41,7 +41,8 @@ fn counting() -> (Arc<CryptoProvider>, &'static AtomicUsize) {
 
 #[test]
 fn the_client_uses_what_it_is_passed_over_https_and_grpc() {
-    for (by, mode) in [(By::Https, Mode::Queued), (By::Https, Mode::Direct), (By::Grpcs, Mode::Queued)] {
+    let cells = [By::Https, By::Grpcs].into_iter().flat_map(|by| [Mode::Queued, Mode::Direct].map(|mode| (by, mode)));
+    for (by, mode) in cells {
         let sink = Sink::start(by, || {});
         let (provider, used) = counting();
         // Whatever the order of the settings.

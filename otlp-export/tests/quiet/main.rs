@@ -159,9 +159,6 @@ fn with_everything_at_trace_what_is_recorded_arrives_and_nothing_else() {
     tracing_core::dispatcher::set_global_default(tracing_core::Dispatch::new(Traces)).unwrap();
     for by in By::ALL {
         for mode in [Mode::Queued, Mode::Direct] {
-            if by.is_grpc() && mode == Mode::Direct {
-                continue;
-            }
             let what = format!("{by:?} {mode:?}");
             let sink = Sink::start(by, || IS_SINK.set(true));
             // So that nothing waits for long and nothing leaves in one piece.

@@ -1,6 +1,7 @@
 //! Against a server that does what the test says: the rows XG and RG of the conformance checklist, TLS, and the contract.
 
 mod credentials;
+mod direct;
 mod secured;
 mod server;
 

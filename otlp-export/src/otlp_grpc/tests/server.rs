@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::pin::pin;
-use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -167,11 +166,11 @@ struct Exchange {
 
 fn serve(socket: Socket, number: usize, options: &Options, shared: &Shared) -> Option<()> {
     socket.set_nonblocking(true).unwrap();
-    let (socket, ready) = (Rc::new(socket), Readiness::new());
-    let sockets = [(Rc::clone(&socket), Rc::clone(&ready))];
+    let (socket, ready) = (Arc::new(socket), Readiness::new());
+    let sockets = [(Arc::clone(&socket), Arc::clone(&ready))];
     let tls = options.tls.clone();
     let tls = tls.map(|config| rustls::Connection::Server(rustls::ServerConnection::new(config).unwrap()));
-    let mut wire = Wire::new(socket, Rc::clone(&ready), tls);
+    let mut wire = Wire::new(socket, Arc::clone(&ready), tls);
     while !wire.shake_hands().ok()? {
         wait(None, &sockets, None).unwrap();
         ready.refill();
