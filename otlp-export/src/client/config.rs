@@ -281,8 +281,8 @@ impl Builder {
         self
     }
 
-    /// Variables of the environment that could not be read and were passed over, as the specification wants it: for
-    /// whoever wants to know.
+    /// Variables of the environment that could not be read and are passed over, as the specification wants it, with a
+    /// warning by [`Builder::build`].
     pub fn ignored(&self) -> &[ConfigError] {
         &self.ignored
     }
@@ -343,7 +343,7 @@ impl Builder {
             return Err(ConfigError::new("stack_kib", "must be at least 64, or 0"));
         }
         if self.thread_name.is_empty() || self.thread_name.contains('\0') {
-            return Err(ConfigError::new("thread_name", "must be a name"));
+            return Err(ConfigError::new("thread_name", "must not be empty, nor contain a NUL"));
         }
         match &self.retry {
             Some(policy) => policy.check().map_err(|error| error.within("retry")),
@@ -351,13 +351,17 @@ impl Builder {
         }
     }
 
-    /// The client. Connects to nothing and starts nothing; files that `tls` names are read.
+    /// The client. Connects to nothing and starts nothing; files that `tls` names are read. Variables of the environment
+    /// that were passed over are logged, a warning each.
     ///
     /// # Errors
     ///
     /// Names the setting that cannot be used, and never shows a secret.
     pub fn build(mut self) -> Result<OtlpClient, ConfigError> {
         self.check()?;
+        for ignored in &self.ignored {
+            log::warn!("passed over: {ignored}");
+        }
         if !self.resource.iter().any(|(key, _)| key == "service.name") {
             self = self.service(default_service());
         }

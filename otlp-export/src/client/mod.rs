@@ -69,7 +69,7 @@
 //!
 //! Tried again by [`Builder::retry`]; what is given up is counted by reason. The first failure reaches
 //! [`Builder::on_failure`] and one log line, in a child of fork the callback alone, since the logger's lock may be held
-//! there for ever. The client logs nothing else.
+//! there for ever. The client logs nothing else, but for variables that [`Builder::build`] passes over.
 //!
 //! # On shutdown
 //!
@@ -153,7 +153,8 @@ impl OtlpClient {
     /// `ENDPOINT`, `PROTOCOL`, `HEADERS`, `COMPRESSION`, `TIMEOUT`, `INSECURE`, `CERTIFICATE`, `CLIENT_CERTIFICATE` and
     /// `CLIENT_KEY`, also with `TRACES_`, `METRICS_` or `LOGS_` between, and `OTEL_BSP_` for spans and `OTEL_BLRP_` for log
     /// records followed by `SCHEDULE_DELAY`, `MAX_QUEUE_SIZE` and `MAX_EXPORT_BATCH_SIZE`. `EXPORT_TIMEOUT` is not: how
-    /// long a batch is tried is what [`Builder::retry`] says.
+    /// long a batch is tried is what [`Builder::retry`] says. What cannot be read is passed over with a warning:
+    /// [`Builder::ignored`].
     ///
     /// # Examples
     ///

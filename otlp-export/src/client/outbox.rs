@@ -181,6 +181,7 @@ struct Trouble {
     logged: bool,
     /// Nothing has succeeded since a failure.
     failing: bool,
+    last: Option<Failure>,
 }
 
 impl Outbox {
@@ -362,7 +363,7 @@ impl Outbox {
         let stats = state.snapshot();
         let report = stats.report_since(&earlier);
         state.reported = stats;
-        report.into_result()
+        report.into_result(state.trouble.last.as_ref())
     }
 
     /// Takes nothing more, sends what it holds, and waits for that until the deadline; what is left then is lost.
@@ -387,10 +388,10 @@ impl Outbox {
                 shared.wake.notify_all();
             }
             Phase::Stopped => {
-                let report = state.snapshot().report_since(&Stats::default());
+                let result = state.report();
                 drop(state);
                 self.join(deadline);
-                return report.into_result();
+                return result;
             }
         }
         let mut state = shared.state.lock();
@@ -402,7 +403,7 @@ impl Outbox {
         }
         let first = state.phase != Phase::Stopped;
         state.stop();
-        let report = state.snapshot().report_since(&Stats::default());
+        let result = state.report();
         drop(state);
         shared.wake.notify_all();
         shared.settled.notify_all();
@@ -412,7 +413,7 @@ impl Outbox {
             shared.ways.iter().for_each(|way| way.shutdown(now));
         }
         self.join(deadline);
-        report.into_result()
+        result
     }
 
     /// Waits for the thread to settle something, or does its work where it does not run.
@@ -482,6 +483,12 @@ impl Outbox {
         self.0.state.lock().snapshot()
     }
 
+    /// What the last attempt that failed died of.
+    #[cfg(feature = "sdk")]
+    pub(crate) fn last_failure(&self) -> Option<Failure> {
+        self.0.state.lock().trouble.last.clone()
+    }
+
     /// Counts items that came after the end of whoever gave them.
     #[cfg(feature = "sdk")]
     pub(crate) fn refuse(&self, count: u64) {
@@ -497,6 +504,11 @@ impl State {
             stats.signals[index].held = ItemCount(self.queue.held_items(signal) + self.calls[index]);
         }
         stats
+    }
+
+    /// Of the whole life.
+    fn report(&self) -> Result<Report, Lost> {
+        self.snapshot().report_since(&Stats::default()).into_result(self.trouble.last.as_ref())
     }
 
     /// Whether anything with a number below this waits or is on its way.

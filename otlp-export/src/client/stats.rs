@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use otlp_core::{ItemCount, Reason, Signal};
+use otlp_core::{Failure, ItemCount, Reason, Signal};
 
 const REASONS: usize = Reason::ALL.len();
 
@@ -48,13 +48,18 @@ pub struct Report {
 }
 
 /// Something was lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost(Box<Report>);
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lost(Box<(Report, Option<Failure>)>);
 
 impl Lost {
     /// What was lost, and what was not.
     pub fn report(&self) -> &Report {
-        &self.0
+        &self.0.0
+    }
+
+    /// What the last attempt that failed died of, where any did: most likely why.
+    pub fn last_failure(&self) -> Option<&Failure> {
+        self.0.1.as_ref()
     }
 }
 
@@ -128,19 +133,23 @@ impl Stats {
 }
 
 impl Report {
-    /// The report, or the loss that it tells of.
-    pub(crate) fn into_result(self) -> Result<Report, Lost> {
-        if self.dropped.total().get() == 0 { Ok(self) } else { Err(Lost(Box::new(self))) }
+    /// The report, or the loss that it tells of, with the failure that came last.
+    pub(crate) fn into_result(self, last: Option<&Failure>) -> Result<Report, Lost> {
+        if self.dropped.total().get() == 0 { Ok(self) } else { Err(Lost(Box::new((self, last.cloned())))) }
     }
 }
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of the items recorded are lost", self.0.dropped.total())?;
-        for (index, (reason, count)) in self.0.dropped.iter().enumerate() {
+        let dropped = self.report().dropped;
+        write!(f, "{} of the items recorded are lost", dropped.total())?;
+        for (index, (reason, count)) in dropped.iter().enumerate() {
             write!(f, "{} {reason} {count}", if index == 0 { ":" } else { "," })?;
         }
-        Ok(())
+        match self.last_failure() {
+            Some(failure) => write!(f, "; the last failure: {}", failure.message),
+            None => Ok(()),
+        }
     }
 }
 

@@ -370,6 +370,8 @@ fn variables_that_cannot_be_read_are_passed_over_by_name() {
     ] {
         let builder = from(&[(name, value)]);
         assert_eq!(builder.ignored().iter().map(|error| error.key.as_str()).collect::<Vec<_>>(), [name]);
+        let is_shown = !["HEADERS", "ATTRIBUTES", "BATCH_SIZE"].iter().any(|end| name.ends_with(end));
+        assert_eq!(builder.ignored()[0].message.contains(&format!("not {value:?}")), is_shown, "{name}");
         builder.build().unwrap();
         assert!(from(&[(name, " ")]).ignored().is_empty(), "empty is not set");
     }
@@ -394,6 +396,8 @@ fn wrong_settings_are_named_at_build() {
         let error = builder.build().unwrap_err();
         assert!(error.key.contains(setting), "{setting}: {error}");
     }
+    let error = builder().endpoint("localhost:4318").build().unwrap_err();
+    assert_eq!(error.message, "must begin with http:// or https://, not \"localhost:4318\"");
     let secret = builder().header("authorization", "s3cr3t").endpoint("http://u:s3cr3t@h:0");
     assert!(!format!("{secret:?}").contains("s3cr3t"));
     assert!(!secret.build().unwrap_err().to_string().contains("s3cr3t"));

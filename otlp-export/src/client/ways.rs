@@ -21,11 +21,20 @@ pub(crate) fn make(builder: &Builder) -> Result<Ways, ConfigError> {
 
 fn way(builder: &Builder, signal: Signal) -> Result<Box<dyn Way>, ConfigError> {
     let connection = builder.connection(signal);
-    match connection.protocol.unwrap_or_default() {
+    let endpoint = connection.endpoint.clone().or_else(|| builder.all.endpoint.clone()).unwrap_or_default();
+    let made = match connection.protocol.unwrap_or_default() {
         Protocol::Grpc => grpc(builder, signal, connection),
         Protocol::HttpProtobuf => http(builder, signal, connection, Encoding::Proto),
         Protocol::HttpJson => http(builder, signal, connection, Encoding::Json),
-    }
+    };
+    made.map_err(|mut error| {
+        // It may come from a variable that nobody has looked at for long.
+        let endpoint = shown(&endpoint);
+        if error.key.ends_with("endpoint") && !error.message.contains(&endpoint) {
+            error.message = format!("{}, not {endpoint:?}", error.message);
+        }
+        error
+    })
 }
 
 fn http(

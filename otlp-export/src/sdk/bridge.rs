@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use otlp_core::flow::gate::WhenFull;
-use otlp_core::{Deadline, Signal};
+use otlp_core::{Deadline, Failure, Signal};
 
 use super::{LogProcessor, SpanProcessor};
 use crate::client::envelope::{Encoded, Origin};
@@ -175,7 +175,7 @@ impl Tap {
         let dropped = counts.dropped.total().get();
         // In a child of fork the count begins anew.
         if self.reported.swap(dropped, Ordering::Relaxed) != dropped && dropped > 0 {
-            return lost(counts);
+            return lost(counts, outbox.last_failure().as_ref());
         }
         if counts.held.get() > 0 && deadline.passed(Instant::now()) {
             return Err(OTelSdkError::Timeout(FLUSH_TIMEOUT));
@@ -192,7 +192,7 @@ impl Tap {
         let _ = if is_last { outbox.shutdown(deadline) } else { outbox.flush(deadline) };
         let counts = outbox.stats().of(self.signal);
         if counts.dropped.total().get() > 0 {
-            return lost(counts);
+            return lost(counts, outbox.last_failure().as_ref());
         }
         if counts.held.get() > 0 {
             // Not lost: it may leave until the last processor is shut down.
@@ -203,9 +203,9 @@ impl Tap {
 }
 
 /// In the words of [`Lost`](crate::client::Lost).
-pub(super) fn lost(counts: Counts) -> OTelSdkResult {
+pub(super) fn lost(counts: Counts, last: Option<&Failure>) -> OTelSdkResult {
     let report = Report { delivered: counts.delivered, held: counts.held, dropped: counts.dropped };
-    report.into_result().map(drop).map_err(|lost| OTelSdkError::InternalFailure(lost.to_string()))
+    report.into_result(last).map(drop).map_err(|lost| OTelSdkError::InternalFailure(lost.to_string()))
 }
 
 /// How an exporter tries again: as the client does, within its timeout.

@@ -136,7 +136,11 @@ fn direct_mode_answers_with_the_outcome_and_starts_no_thread() {
     let dropped: BTreeMap<_, _> = lost.report().dropped.iter().map(|(reason, count)| (reason, count.get())).collect();
     let expected = [(Reason::PERMANENT, 1), (Reason::PARTIAL_SUCCESS, 2), (Reason::UNAVAILABLE, 1)];
     assert_eq!((lost.report().delivered.get(), dropped), (4, BTreeMap::from(expected)));
-    assert_eq!(lost.to_string(), "4 of the items recorded are lost: partial_success 2, permanent 1, unavailable 1");
+    let text = lost.to_string();
+    let (counts, why) = text.split_once("; the last failure: ").unwrap();
+    assert_eq!(counts, "4 of the items recorded are lost: partial_success 2, permanent 1, unavailable 1");
+    assert!(why.contains("/v1/logs") && why.contains("503"), "{why}");
+    assert_eq!(why, &*lost.last_failure().unwrap().message);
     #[cfg(target_os = "linux")]
     for task in std::fs::read_dir("/proc/self/task").unwrap() {
         let name = std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default();

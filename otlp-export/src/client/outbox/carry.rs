@@ -149,6 +149,10 @@ impl Shared {
             return;
         };
         state.stats.failed_attempts += 1;
+        // A shutdown is to say the same twice.
+        if state.phase != Phase::Stopped {
+            state.trouble.last = Some(failure.clone());
+        }
         let news = !std::mem::replace(&mut state.trouble.failing, true);
         let first = !std::mem::replace(&mut state.trouble.logged, true);
         drop(state);
