@@ -15,7 +15,8 @@
 //!
 //! `rx-N` of the `otlp` receivers, `proc-N` for each signal (and each gate), `tx-N` of the exporters' queues, each with the
 //! prefix you give; a rayon pool only where you give one or ask for one. Nothing is installed in the process: the
-//! allocator, the logger, signal handlers and the TLS provider are yours.
+//! allocator, the logger, signal handlers and the TLS provider are yours. The last stands in the `tls` of a receiver or an
+//! exporter (`crypto_provider`), or is what you have installed; where there is neither, ring is used.
 //!
 //! # Limits
 //!
@@ -281,7 +282,7 @@ impl Drop for Pipeline {
 }
 
 impl Builder {
-    /// The signals it carries. Default: all of them. Each has its own thread and books.
+    /// The signals it carries, one at least. Default: all of them. Each has its own thread and books.
     pub fn signals(mut self, signals: impl IntoIterator<Item = Signal>) -> Builder {
         self.signals = signals.into_iter().collect();
         self.signals.sort_by_key(|signal| signal.index());
@@ -537,6 +538,9 @@ impl Builder {
             sending: &sending,
             acknowledge: [AckMode::Queued; 3],
         };
+        if self.signals.is_empty() {
+            return Err(failure("pipeline", name, "it carries no signal".to_owned()));
+        }
         if self.exits.is_empty() {
             return Err(failure("pipeline", name, "it has no exporter and no connector".to_owned()));
         }

@@ -48,7 +48,7 @@ pub struct Report {
 }
 
 /// Something was lost.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Lost(Box<(Report, Option<Failure>)>);
 
 impl Lost {
@@ -150,6 +150,13 @@ impl fmt::Display for Lost {
             Some(failure) => write!(f, "; the last failure: {}", failure.message),
             None => Ok(()),
         }
+    }
+}
+
+/// In words: it is what `main` shows of an error that it returns.
+impl fmt::Debug for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lost({self})")
     }
 }
 

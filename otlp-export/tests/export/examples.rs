@@ -23,6 +23,14 @@ mod replace_opentelemetry_otlp;
 #[path = "../../examples/threaded_server.rs"]
 mod threaded_server;
 
+mod link_it {
+    include!("../../examples/link_it.rs");
+
+    pub(super) fn run() {
+        main().unwrap();
+    }
+}
+
 const LONG: Duration = Duration::from_secs(60);
 
 /// A client as the examples make it, for a server.
@@ -36,6 +44,32 @@ fn spans(seen: &[Seen]) -> Vec<Span> {
     let bodies = traces.map(|seen| ExportTraceServiceRequest::decode(&seen.body[..]).unwrap());
     let scopes = bodies.flat_map(|body| body.resource_spans).flat_map(|resource| resource.scope_spans);
     scopes.flat_map(|scope| scope.spans).collect()
+}
+
+#[test]
+#[ignore = "run by the next, in a process with an environment of its own"]
+fn main_of_the_readme() {
+    link_it::run();
+}
+
+#[test]
+fn the_lines_of_the_readme_are_those_of_the_example_and_run() {
+    let code = include_str!("../../examples/link_it.rs").split_once('\n').unwrap().1;
+    // Not where the crate has been packed.
+    if let Ok(readme) = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")) {
+        assert!(readme.contains("## Link it\n") && readme.contains(code), "README.md has other lines");
+    }
+    let server = Server::start([]);
+    let ran = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "examples::main_of_the_readme", "--ignored"])
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", server.url())
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    let seen: Vec<_> = server.seen.try_iter().collect();
+    let names: Vec<_> = spans(&seen).into_iter().map(|span| span.name).collect();
+    assert_eq!(names, ["pay", "order"]);
+    assert!(seen.iter().any(|seen| seen.line.contains("/v1/logs")));
 }
 
 #[test]
