@@ -1,9 +1,9 @@
-//! What recording a span costs the thread that records it: ours in queued mode, against opentelemetry_sdk with the
-//! exporter of opentelemetry-otlp, in the same run.
+//! What recording a span costs the thread that records it: ours in queued mode, our bridge behind opentelemetry_sdk, and
+//! opentelemetry_sdk with its batch processor and the exporter of opentelemetry-otlp, in the same run.
 //!
-//! Both record one span with five attributes and send to something that says yes: ours a socket on the loopback, theirs a
-//! stub of an HTTP client, which costs nothing. Both have the specification's limits and record in bursts that fit into
-//! the queue, which is emptied between them outside of what is timed: neither is measured dropping. After criterion's
+//! All record one span with five attributes and send to something that says yes: ours a socket on the loopback, theirs a
+//! stub of an HTTP client, which costs nothing. All have the specification's limits and record in bursts that fit into
+//! the queue, which is emptied between them outside of what is timed: none is measured dropping. After criterion's
 //! part two threads record at once and what each single span took goes into an HDR histogram.
 
 use std::hint::black_box;
@@ -21,6 +21,7 @@ use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use otlp_export::client::OtlpClient;
+use otlp_export::sdk::Bridge;
 
 /// Fits into a queue of 2048, and into what is left of it while a request of 512 is on its way.
 const BURST: u64 = 1024;
@@ -84,6 +85,14 @@ fn theirs() -> (SdkTracerProvider, SdkTracer) {
     (provider, tracer)
 }
 
+/// The SDK's spans, our processor.
+fn bridged() -> (SdkTracerProvider, SdkTracer) {
+    let bridge = Bridge::new(Bridge::builder().endpoint(sink())).expect("the settings are right");
+    let provider = SdkTracerProvider::builder().with_span_processor(bridge.span_processor()).build();
+    let tracer = provider.tracer("bench");
+    (provider, tracer)
+}
+
 fn record_ours(client: &OtlpClient) {
     client
         .send_trace("operation")
@@ -125,17 +134,21 @@ fn record(criterion: &mut Criterion) {
     let client = ours();
     let flush = || drop(client.flush(LONG).expect("nothing was lost"));
     group.bench_function("otlpd", |bencher| bencher.iter_custom(|count| timed(count, || record_ours(&client), flush)));
-    let (provider, tracer) = theirs();
-    let flush = || provider.force_flush().expect("nothing was lost");
-    group.bench_function("sdk", |bencher| bencher.iter_custom(|count| timed(count, || record_theirs(&tracer), flush)));
+    for (name, (provider, tracer)) in [("bridge", bridged()), ("sdk", theirs())] {
+        let flush = || provider.force_flush().expect("nothing was lost");
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|count| timed(count, || record_theirs(&tracer), flush));
+        });
+    }
     group.finish();
 }
 
 fn two_threads(_: &mut Criterion) {
     let client = ours();
     print("otlpd", &both(&|| record_ours(&client), &|| drop(client.flush(LONG))));
-    let (provider, tracer) = theirs();
-    print("sdk", &both(&|| record_theirs(&tracer), &|| drop(provider.force_flush())));
+    for (name, (provider, tracer)) in [("bridge", bridged()), ("sdk", theirs())] {
+        print(name, &both(&|| record_theirs(&tracer), &|| drop(provider.force_flush())));
+    }
 }
 
 /// Two threads at once, each span timed; bursts that fit into the queue together.

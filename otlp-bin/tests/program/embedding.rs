@@ -26,6 +26,17 @@ fn soon() -> Deadline {
     Deadline::after(Instant::now(), PATIENCE)
 }
 
+#[test]
+fn a_pipeline_that_could_do_nothing_does_not_start() {
+    for (builder, why) in [
+        (Pipeline::builder("own"), "no exporter"),
+        (to_sink("own", &CollectingExporter::default()).signals([]), "no signal"),
+    ] {
+        let error = builder.start().err().unwrap().to_string();
+        assert!(error.starts_with("cannot start pipeline own: ") && error.contains(why), "{error}");
+    }
+}
+
 fn to_sink(name: &str, sink: &CollectingExporter) -> otlp_bin::pipeline::Builder {
     let sink = sink.clone();
     Pipeline::builder(name).signals([Signal::Traces]).exporter("sink", move |with, signal| Settings {

@@ -378,6 +378,19 @@ fn variables_that_cannot_be_read_are_passed_over_by_name() {
 }
 
 #[test]
+fn defaults_are_the_specifications() {
+    let super::queue::Limits { queue_items_max, batch_items_max, delay } = super::config::LIMITS;
+    assert_eq!((queue_items_max, batch_items_max, delay), (2048, 512, 5 * SECOND));
+    assert_eq!(super::config::TIMEOUT, 10 * SECOND);
+    let builder = OtlpClient::builder();
+    for signal in Signal::ALL {
+        let limits = builder.limits[signal.index()];
+        assert_eq!((limits.queue_items_max, limits.batch_items_max, limits.delay), (2048, 512, delay));
+        assert_eq!((builder.connection(signal).timeout, builder.mode), (None, super::Mode::Queued));
+    }
+}
+
+#[test]
 fn wrong_settings_are_named_at_build() {
     let builder = OtlpClient::builder;
     for (setting, builder) in [

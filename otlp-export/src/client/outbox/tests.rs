@@ -30,9 +30,8 @@ impl Way for Counts {
     fn resolve_ahead(&self) {}
 }
 
-fn outbox(stack_kib: usize) -> (Outbox, Arc<AtomicU64>) {
-    let taken = Arc::new(AtomicU64::new(0));
-    let plan = Plan {
+fn plan(stack_kib: usize) -> Plan {
+    Plan {
         mode: Mode::Queued,
         thread_name: "tested".to_owned(),
         stack_kib,
@@ -45,8 +44,12 @@ fn outbox(stack_kib: usize) -> (Outbox, Arc<AtomicU64>) {
         retry: retry::Config::disabled(),
         on_failure: None,
         may_log: false,
-    };
-    (Outbox::new(plan, Signal::ALL.map(|_| Box::new(Counts(Arc::clone(&taken))) as Box<dyn Way>)), taken)
+    }
+}
+
+fn outbox(stack_kib: usize) -> (Outbox, Arc<AtomicU64>) {
+    let taken = Arc::new(AtomicU64::new(0));
+    (Outbox::new(plan(stack_kib), Signal::ALL.map(|_| Box::new(Counts(Arc::clone(&taken))) as Box<dyn Way>)), taken)
 }
 
 fn record(outbox: &Outbox, count: usize) {
@@ -56,6 +59,44 @@ fn record(outbox: &Outbox, count: usize) {
 
 fn within(deadline: Duration) -> Deadline {
     Deadline::after(Instant::now(), deadline)
+}
+
+/// Takes its time to resolve, and tells what was left of the time to send after that.
+struct Slow(std::sync::mpsc::Sender<bool>, Mutex<Option<Instant>>);
+
+impl Exporter for Slow {
+    fn export(&self, _: &Group, deadline: Deadline) -> Outcome {
+        let resolved = self.1.lock().expect("it was resolved first");
+        let _ = self.0.send(deadline.instant().is_some_and(|by| by >= resolved + LONG));
+        Outcome::Delivered
+    }
+
+    fn shutdown(&self, _: Deadline) {}
+
+    fn health(&self) -> Health {
+        Health::ok()
+    }
+}
+
+impl Way for Slow {
+    fn resolve_ahead(&self) {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(5) {
+            std::thread::yield_now();
+        }
+        *self.1.lock() = Some(Instant::now());
+    }
+}
+
+#[test]
+fn in_direct_mode_the_name_is_resolved_before_time_begins_to_count() {
+    let (sender, has_all_its_time) = channel();
+    let plan = Plan { mode: Mode::Direct, ..plan(0) };
+    let slow = || Box::new(Slow(sender.clone(), Mutex::new(None))) as Box<dyn Way>;
+    let outbox = Outbox::new(plan, Signal::ALL.map(|_| slow()));
+    let origin = Origin { resource: Encoded::default(), scope: Encoded::default() };
+    assert_eq!(outbox.send_item(Signal::Logs, &origin, b"", 1), Sent::Settled(Outcome::Delivered));
+    assert!(has_all_its_time.try_recv().unwrap());
 }
 
 #[test]
