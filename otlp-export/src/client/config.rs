@@ -25,7 +25,7 @@ pub enum Protocol {
     HttpProtobuf,
     /// `http/json`.
     HttpJson,
-    /// `grpc`; needs the feature of that name. In queued mode it has a thread of its own for the connections.
+    /// `grpc`; needs the feature of that name.
     Grpc,
 }
 
@@ -285,11 +285,6 @@ impl Builder {
     /// warning by [`Builder::build`].
     pub fn ignored(&self) -> &[ConfigError] {
         &self.ignored
-    }
-
-    #[cfg(feature = "grpc")]
-    pub(crate) fn stack_kib_set(&self) -> usize {
-        self.stack_kib
     }
 
     /// What is said of one signal.

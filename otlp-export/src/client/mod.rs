@@ -49,8 +49,7 @@
 //!
 //! # Threads
 //!
-//! Queued: one, `otlp-client` by default, begun by the first record; with gRPC one more for the connections of each signal
-//! that is used. Direct: none. A client may be used from any thread, inside `Drop`, in a panic hook, at the end of a
+//! Queued: one, `otlp-client` by default, begun by the first record. Direct: none. With gRPC, too. A client may be used from any thread, inside `Drop`, in a panic hook, at the end of a
 //! thread, inside an async runtime and in a child of fork, which has a client of its own from its first use on and does
 //! not send what its parent had recorded. Not from a signal handler: it locks and allocates.
 //!

@@ -106,7 +106,6 @@ fn tls(connection: &Connection) -> crate::tls::Config {
 fn grpc(builder: &Builder, signal: Signal, connection: Connection) -> Result<Box<dyn Way>, ConfigError> {
     use otlp_core::thread::ThreadOptions;
 
-    use super::outbox::Mode;
     use crate::otlp_grpc::{Config, OtlpGrpc};
 
     let endpoint = connection.endpoint.clone().or_else(|| builder.all.endpoint.clone());
@@ -125,9 +124,10 @@ fn grpc(builder: &Builder, signal: Signal, connection: Connection) -> Result<Box
         retry_on_failure: retry::Config::disabled(),
         ..Config::default()
     };
-    let threads = ThreadOptions::stack_kib(builder.stack_kib_set());
+    let threads = ThreadOptions::default();
     let exporter = OtlpGrpc::new("otlp_client", &config, signal, threads, Clock::system(), &Registry::new())?;
-    Ok(Box::new(if builder.mode == Mode::Direct { exporter.without_thread() } else { exporter }))
+    // The client has a thread, or is to have none.
+    Ok(Box::new(exporter.without_thread()))
 }
 
 #[cfg(not(feature = "grpc"))]

@@ -47,13 +47,19 @@ impl Direct {
             let (message, credentials) = (message.clone(), credentials.clone());
             let call = Call { message, deadline, answer, credentials, returned: 0 };
             driver.shared().submit(call, addresses.to_vec());
-            self.drive(driver, || !answered.is_empty());
+            let driver = self.drive(driver, || !answered.is_empty());
             let outcome = answered
                 .try_recv()
                 .map_err(|_| Failure::refused(Reason::PANIC, "the call ended without an outcome"))?;
-            match &outcome {
-                Outcome::Failed(failure) if was_kept && failure.reason == Reason::CONNECTION => {}
-                _ => return Ok(outcome),
+            let failed = |why| matches!(&outcome, Outcome::Failed(failure) if failure.reason == why);
+            match driver {
+                // Where nothing came in time the connection may be dead without a word: the next call has a new one.
+                Some(driver) if failed(Reason::TIMEOUT) => driver.close(),
+                Some(driver) => self.keep(driver),
+                None => {}
+            }
+            if !was_kept || !failed(Reason::CONNECTION) {
+                return Ok(outcome);
             }
         }
     }
@@ -82,13 +88,20 @@ impl Direct {
         Ok((driver, was_kept))
     }
 
-    /// Does a driver's work until `done`, and keeps it.
-    fn drive(&self, mut driver: Driver, done: impl Fn() -> bool) {
-        let leaves = Leaves { direct: self, shared: Arc::clone(driver.shared()) };
-        let goes_on = driver.run_until(done);
-        drop(leaves);
+    /// Does a driver's work until `done`. It does not come back where another thread has closed it.
+    fn drive(&self, mut driver: Driver, done: impl Fn() -> bool) -> Option<Driver> {
+        let _leaves = Leaves { direct: self, shared: Arc::clone(driver.shared()) };
+        if driver.run_until(done) {
+            return Some(driver);
+        }
+        driver.close();
+        None
+    }
+
+    /// For the next call, where it has a connection and there is room.
+    fn keep(&self, driver: Driver) {
         let mut state = self.0.lock();
-        if goes_on && driver.has_connection() && !state.closed && state.idle.len() < IDLE_MAX {
+        if driver.has_connection() && !state.closed && state.idle.len() < IDLE_MAX {
             state.idle.push(driver);
         } else {
             drop(state);

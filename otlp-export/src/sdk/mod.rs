@@ -58,9 +58,8 @@
 //!
 //! # Threads
 //!
-//! `otlp-client`, one for each [`Bridge`], begun by the first span or log record that ends; with gRPC one more for the
-//! connections of each signal that is used. The exporters have none, with gRPC neither, and a bridge whose builder was
-//! [direct](crate::client::Builder::direct) has none. No executor is entered or blocked on: the futures that the SDK's
+//! `otlp-client`, one for each [`Bridge`], begun by the first span or log record that ends. The exporters have none, and
+//! neither has a bridge whose builder was [direct](crate::client::Builder::direct). No executor is entered or blocked on: the futures that the SDK's
 //! traits ask for are ready when they are returned, so everything may be called inside of any runtime.
 //!
 //! # Limits

@@ -123,7 +123,7 @@ fn every_place_times_every_action() {
                 let (endpoint, url) = urls[cells.len() % 3].clone();
                 cells.push((place, action, endpoint, url, Mode::Direct));
             }
-            // gRPC has one more thread, or none. Nobody here answers it.
+            // Over gRPC, too. Nobody here answers it.
             for (endpoint, url) in urls[..2].iter().cloned() {
                 for mode in [Mode::Queued, Mode::Direct] {
                     cells.push((place, action, endpoint, format!("grpc-{url}"), mode));

@@ -368,7 +368,7 @@ fn after_a_shutdown_that_had_the_time_the_thread_is_gone() {
 
 #[test]
 #[cfg(all(target_os = "linux", feature = "grpc", feature = "ring"))]
-fn direct_mode_has_no_thread_by_any_way_and_grpc_has_one_more_in_queued_mode() {
+fn direct_mode_has_no_thread_by_any_way_and_queued_mode_has_one() {
     use crate::sink::{By, Sink};
     for by in By::ALL {
         for mode in [Mode::Direct, Mode::Queued] {
@@ -381,6 +381,7 @@ fn direct_mode_has_no_thread_by_any_way_and_grpc_has_one_more_in_queued_mode() {
                 assert_eq!(sink.seen.recv_timeout(LONG).unwrap().connection, 0, "{by:?} {mode:?} {turn}");
             }
             assert_eq!(threads().contains(&name), mode == Mode::Queued, "{by:?} {mode:?}");
+            assert!(!threads().contains(&"tx-grpc".to_owned()), "nor has any other test here one");
             assert_eq!(client.shutdown(LONG).unwrap().delivered.get(), 3);
             assert!(!threads().contains(&name));
         }

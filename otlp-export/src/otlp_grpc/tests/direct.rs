@@ -52,10 +52,10 @@ fn silence_ends_at_the_deadline_and_at_shutdown() {
     let group = Group::of(batch(Signal::Traces, 0));
     let deadline = Deadline::after(Instant::now(), Duration::from_millis(50));
     assert_eq!(failure(exporter.export(&group, deadline)).reason, Reason::TIMEOUT);
-    seen(&server);
+    assert_eq!(seen(&server).connection, 0);
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| failure(export(&exporter)));
-        seen(&server);
+        assert_eq!(seen(&server).connection, 1, "the first may be dead");
         exporter.shutdown(Deadline::at(Instant::now()));
         assert_eq!(waiting.join().unwrap().reason, Reason::SHUTDOWN);
     });
