@@ -14,6 +14,8 @@ pub(super) mod log;
 pub(super) mod metric;
 pub(super) mod span;
 
+use std::cell::Cell;
+
 use opentelemetry::{Array, InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::Resource;
 use otlp_core::wire::writer::{begin, end, put_delimited};
@@ -93,11 +95,42 @@ pub(super) fn resource(resource: &Resource) -> Encoded {
     Encoded::new(&out, resource.schema_url().unwrap_or_default())
 }
 
+/// What a thread remembers: items of few scopes follow each other.
+const KNOWN_MAX: usize = 16;
+
+/// A scope, the name that goes for it, and both as they are sent.
+type Known = (InstrumentationScope, Box<str>, Encoded);
+
+thread_local! {
+    static KNOWN: Cell<Vec<Known>> = const { Cell::new(Vec::new()) };
+}
+
 /// What a `Scope*` message says of what made its items, under that name.
+///
+/// Found by what it is made of: writing it first, only to compare, costs a fifth of what ending a span takes.
 pub(super) fn scope(scope: &InstrumentationScope, name: &str) -> Encoded {
+    // At the end of a thread its storage may be gone already.
+    let mut known = KNOWN.try_with(Cell::take).unwrap_or_default();
+    let found = known.iter().find(|(of, by, _)| **by == *name && of == scope);
+    let encoded = match found {
+        Some((_, _, encoded)) => encoded.clone(),
+        None => {
+            let encoded = encoded_scope(scope, name);
+            if known.len() >= KNOWN_MAX {
+                known.clear();
+            }
+            known.push((scope.clone(), name.into(), encoded.clone()));
+            encoded
+        }
+    };
+    let _ = KNOWN.try_with(|cell| cell.set(known));
+    encoded
+}
+
+fn encoded_scope(scope: &InstrumentationScope, name: &str) -> Encoded {
     let mut out = Buffer::new();
     put_text(&mut out, 1, name);
     put_text(&mut out, 2, scope.version().unwrap_or_default());
     put_attributes(&mut out, 3, scope.attributes());
-    Encoded::remembered(&out, scope.schema_url().unwrap_or_default())
+    Encoded::new(&out, scope.schema_url().unwrap_or_default())
 }
