@@ -38,7 +38,7 @@ fn batch(body: &Bytes) -> Batch {
     Batch::trusted(Signal::Traces, ItemCount(ITEMS as u64), body.clone())
 }
 
-fn edits(actions: &[(&str, &str)]) -> Kernel {
+fn edits(body: Bytes, actions: &[(&str, &str)]) -> Kernel {
     let transforms = actions.iter().map(|&(action, key)| {
         let value = (action != "delete").then(|| Value::string("production"));
         let action = Action { action: action.into(), key: key.into(), value, ..Action::default() };
@@ -46,7 +46,7 @@ fn edits(actions: &[(&str, &str)]) -> Kernel {
         let attributes = Attributes::new(config, Signal::Traces).expect("the configuration is good");
         Arc::new(attributes) as Arc<dyn Transform>
     });
-    let (prefix, body) = (Prefix::new(transforms.collect()), body(Signal::Traces));
+    let prefix = Prefix::new(transforms.collect());
     Box::new(move || {
         let _ = black_box(prefix.apply(batch(&body)));
     })
@@ -85,6 +85,14 @@ fn kernels() -> Vec<(String, Kernel)> {
             &format!("validate/{signal}"),
             Box::new(move || {
                 black_box(validate(signal, &of, &Limits::default()).expect("generated requests are valid"));
+            }),
+        );
+        // As the Collector sends them, the fields of each message from the last to the first.
+        let of = generate::in_collector_order(signal, &bytes);
+        add(
+            &format!("check/from-collector/{signal}"),
+            Box::new(move || {
+                black_box(Batch::check(signal, of.clone(), &Limits::default()).expect("generated requests are valid"));
             }),
         );
         let of = bytes.clone();
@@ -148,14 +156,18 @@ fn kernels() -> Vec<(String, Kernel)> {
             black_box(group.joined());
         }),
     );
-    add("edit/nothing-to-change", edits(&[("delete", "no.such.key")]));
-    add("edit/insert", edits(&[("insert", "deployment.environment.name")]));
+    add("edit/nothing-to-change", edits(traces.clone(), &[("delete", "no.such.key")]));
+    add("edit/insert", edits(traces.clone(), &[("insert", "deployment.environment.name")]));
     let three = [
         ("upsert", "http.request.method"),
         ("delete", "network.protocol.version"),
         ("insert", "deployment.environment.name"),
     ];
-    add("edit/three", edits(&three));
+    add("edit/three", edits(traces.clone(), &three));
+    let (from_collector, _) =
+        Batch::check(Signal::Traces, generate::in_collector_order(Signal::Traces, &traces), &Limits::default())
+            .expect("generated requests are valid");
+    add("edit/three/from-collector", edits(from_collector.body().clone(), &three));
     for coding in [Coding::Gzip, Coding::Zstd, Coding::Snappy, Coding::Lz4] {
         add(&format!("codec/{coding}/out"), encoded(coding));
         add(&format!("codec/{coding}/in"), decoded(coding));

@@ -140,6 +140,30 @@ fn validation(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Requests whose fields stand as the Collector sends them, as the receiver takes them.
+fn from_collector(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("check");
+    for items in SIZES {
+        for signal in Signal::ALL {
+            let check = |body: &Bytes| {
+                black_box(
+                    Batch::check(signal, body.clone(), &Limits::default()).expect("generated requests are valid"),
+                );
+            };
+            run(&mut group, signal, items, "in-order", check);
+            group.throughput(Throughput::Elements(items as u64));
+            let mut requests = Requests::new(signal, items);
+            for body in &mut requests.bodies {
+                *body = generate::in_collector_order(signal, body);
+            }
+            group.bench_function(format!("from-collector/{signal}/{items}"), |bencher| {
+                bencher.iter(|| check(black_box(requests.take())));
+            });
+        }
+    }
+    group.finish();
+}
+
 fn counting(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("walk");
     for signal in Signal::ALL {
@@ -215,5 +239,5 @@ fn splitting(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, validation, counting, viewing, filter, splitting, joining);
+criterion_group!(benches, validation, from_collector, counting, viewing, filter, splitting, joining);
 criterion_main!(benches);

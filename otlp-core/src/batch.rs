@@ -21,7 +21,7 @@ use crate::wire::Retained;
 /// # Shape
 ///
 /// The body is one `Export*ServiceRequest`, uncompressed, under 4 GiB, completely validated and in canonical shape: no
-/// singular message field given twice, lists of scalars packed. Never empty of items once a pipeline has it.
+/// singular field given twice, lists of scalars packed, fields in any order. Never empty of items once a pipeline has it.
 ///
 /// # Threads
 ///

@@ -17,7 +17,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use otlp_core::codec::{Coding, decode_into};
-use otlp_core::wire::normalize::normalize;
 use otlp_core::{ByteSize, Signal};
 
 use super::grpc;
@@ -321,18 +320,14 @@ impl Shared {
         };
         let Some((signal, coding)) = head else { return stranger() };
         match coding {
-            Coding::Identity if !is_backwards(body) => {
+            Coding::Identity => {
                 arrival.read(signal, body);
                 return Some(body);
             }
-            Coding::Identity => *inflated = normalize(signal, body).into(),
             _ => {
                 inflated.clear();
                 if decode_into(coding, body, BODY_BYTES_MAX, inflated, &mut |_| Ok(())).is_err() {
                     return stranger();
-                }
-                if is_backwards(inflated) {
-                    *inflated = normalize(signal, inflated).into();
                 }
             }
         }
@@ -384,13 +379,4 @@ impl Shared {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether the first resource's fields do not begin with the resource itself. The Collector writes messages from their last
-/// field to their first, and what walks over items wants their resource before them. Senders that do neither are read in
-/// the wrong way, and their items count as strangers.
-fn is_backwards(body: &[u8]) -> bool {
-    const FIRST_FIELD: u8 = 0x0a;
-    let length = body.iter().skip(1).take(10).take_while(|byte| **byte & 0x80 != 0).count() + 1;
-    body.get(1 + length).is_some_and(|&tag| tag != FIRST_FIELD)
 }

@@ -7,8 +7,10 @@
 //! | data point | about 268                   | sums, 15-bucket histograms, 40-bucket exponential histograms, 4 attributes |
 //!
 //! Each request has one resource of 8 attributes; traces of 20 spans or more have 1 to 3 scopes.
-//! The bytes are what an encoder in field order writes. Odd shapes are made by [`ugly`].
+//! The bytes are what an encoder in field order writes. [`in_collector_order`] puts them as the Collector sends them; odd
+//! shapes are made by [`ugly`].
 
+mod collector;
 mod ugly;
 
 use std::ops::{Deref, DerefMut};
@@ -23,6 +25,7 @@ use crate::wire::writer::{begin, end, put_delimited, put_tag, put_varint_field};
 
 use super::random::Random;
 
+pub use collector::in_collector_order;
 pub use ugly::ugly;
 
 /// The time at which all data begins, in nanoseconds since the epoch.

@@ -128,23 +128,27 @@ mod tests {
     use crate::testing::generate;
 
     #[test]
-    fn a_canonical_body_is_taken_without_a_copy() {
-        let body = generate::request(Signal::Logs, 1, 5);
-        let (batch, findings) = Batch::check(Signal::Logs, body.clone(), &Limits::default()).unwrap();
-        assert_eq!((batch.items(), findings), (ItemCount(5), Findings::default()));
-        assert_eq!(batch.body().as_ptr(), body.as_ptr());
+    fn a_canonical_body_is_taken_without_a_copy_from_an_sdk_and_from_a_collector() {
+        for signal in Signal::ALL {
+            let body = generate::request(signal, 1, 5);
+            for body in [generate::in_collector_order(signal, &body), body] {
+                let (batch, findings) = Batch::check(signal, body.clone(), &Limits::default()).unwrap();
+                assert_eq!((batch.items(), findings), (ItemCount(5), Findings::default()));
+                assert_eq!(batch.body().as_ptr(), body.as_ptr());
+            }
+        }
     }
 
     #[test]
     fn an_odd_body_is_normalized_and_legacy_scopes_count() {
-        // One resource: field 1000 with one empty span; then the resource itself, out of order.
+        // One resource: field 1000 with one empty span; then the resource itself.
         let body: &[u8] = &[0x0a, 8, 0xc2, 0x3e, 2, 0x12, 0, 0x1a, 0, 0x0a];
         let body = Bytes::from([body, &[0]].concat());
         let body = Bytes::from([&[0x0a, 9][..], &body[2..]].concat());
         let (batch, findings) = Batch::check(Signal::Traces, body, &Limits::default()).unwrap();
         assert!(findings.legacy && findings.normalized);
         assert_eq!((batch.items(), findings.invalid_ids), (ItemCount(1), ItemCount(1)));
-        assert_eq!(batch.body()[..], [0x0a, 8, 0x0a, 0, 0x12, 2, 0x12, 0, 0x1a, 0]);
+        assert_eq!(batch.body()[..], [0x0a, 8, 0x12, 2, 0x12, 0, 0x1a, 0, 0x0a, 0]);
         // The same field with what are no scopes stays unknown.
         let body = Bytes::from_static(&[0x0a, 4, 0xc2, 0x3e, 1, 0xff]);
         let (batch, findings) = Batch::check(Signal::Traces, body.clone(), &Limits::default()).unwrap();

@@ -8,8 +8,8 @@
 //!
 //! # Limits
 //!
-//! For bodies in [canonical shape](mod@super::validate). Others never panic; a walk ends at the first fault, and a resource
-//! or scope that stands behind its items is not seen.
+//! For bodies in [canonical shape](mod@super::validate). Others never panic; a walk ends at the first fault. A resource or scope
+//! that does not come first, as in what the Collector sends, is looked for before its items are: 4 ns more an item.
 
 use std::convert::Infallible;
 use std::ops::{ControlFlow, Range};
@@ -138,6 +138,19 @@ fn field<'a>(bytes: &'a [u8], at: &mut usize) -> Result<(u32, Option<&'a [u8]>),
     Ok((number, None))
 }
 
+/// The first message in field 1 from `at` on: the resource of these scopes, the scope of these items; empty where there is
+/// none.
+#[inline]
+fn head(bytes: &[u8], mut at: usize) -> Result<&[u8], Fault> {
+    let none = &bytes[at..at];
+    while at < bytes.len() {
+        if let (1, Some(head)) = field(bytes, &mut at)? {
+            return Ok(head);
+        }
+    }
+    Ok(none)
+}
+
 // Positions are those in the body: each level gets the body cut off at its own end.
 impl<'a, B, F: FnMut(&ItemRef<'a>) -> ControlFlow<B>> Walk<'a, F> {
     fn request(&mut self) -> Result<(), End<B>> {
@@ -146,7 +159,6 @@ impl<'a, B, F: FnMut(&ItemRef<'a>) -> ControlFlow<B>> Walk<'a, F> {
         while at < bytes.len() {
             if let (1, Some(inner)) = field(bytes, &mut at)? {
                 self.item.resource_items = inner;
-                self.item.resource = &inner[..0];
                 self.item.resource_index = index;
                 index += 1;
                 self.resource_items(&bytes[..at], at - inner.len(), &mut scopes)?;
@@ -156,27 +168,24 @@ impl<'a, B, F: FnMut(&ItemRef<'a>) -> ControlFlow<B>> Walk<'a, F> {
     }
 
     fn resource_items(&mut self, bytes: &'a [u8], mut at: usize, scopes: &mut u32) -> Result<(), End<B>> {
+        self.item.resource = head(bytes, at)?;
         while at < bytes.len() {
-            match field(bytes, &mut at)? {
-                (1, Some(resource)) => self.item.resource = resource,
-                (2, Some(inner)) => {
-                    self.item.scope_items = inner;
-                    self.item.scope = &inner[..0];
-                    self.item.scope_index = *scopes;
-                    *scopes += 1;
-                    self.scope_items(&bytes[..at], at - inner.len())?;
-                }
-                _ => {}
+            if let (2, Some(inner)) = field(bytes, &mut at)? {
+                self.item.scope_items = inner;
+                self.item.scope_index = *scopes;
+                *scopes += 1;
+                self.scope_items(&bytes[..at], at - inner.len())?;
             }
         }
         Ok(())
     }
 
     fn scope_items(&mut self, bytes: &'a [u8], mut at: usize) -> Result<(), End<B>> {
+        self.item.scope = head(bytes, at)?;
         while at < bytes.len() {
             let start = at;
-            match field(bytes, &mut at)? {
-                (2, Some(inner)) => match self.signal {
+            if let (2, Some(inner)) = field(bytes, &mut at)? {
+                match self.signal {
                     Signal::Traces => self.found(Message::Span, inner, start..at)?,
                     Signal::Logs => self.found(Message::LogRecord, inner, start..at)?,
                     Signal::Metrics => {
@@ -184,9 +193,7 @@ impl<'a, B, F: FnMut(&ItemRef<'a>) -> ControlFlow<B>> Walk<'a, F> {
                         self.metric(&bytes[..at], at - inner.len())?;
                         self.item.metric_index += 1;
                     }
-                },
-                (1, Some(scope)) => self.item.scope = scope,
-                _ => {}
+                }
             }
         }
         Ok(())
@@ -333,7 +340,8 @@ mod tests {
     fn a_walk_and_an_index_find_the_same_items() {
         for signal in Signal::ALL {
             let one = generate::request(signal, 2, 50);
-            let body = [&one[..], &one].concat();
+            let turned = generate::in_collector_order(signal, &one);
+            let body = [&one[..], &turned].concat();
             let index = Index::of(signal, &body);
             let mut number = 0;
             walk(signal, &body, |item| {

@@ -19,7 +19,7 @@
 //!
 //! # Specification
 //!
-//! Protocol Buffers, Encoding: Last One Wins, Packed Repeated Fields; Field Order.
+//! Protocol Buffers, Encoding: Last One Wins, Packed Repeated Fields.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -138,13 +138,6 @@ fn message(out: &mut Vec<u8>, of: Message, parts: &[&[u8]], depth: u32) {
         }
     }
     let mut written = 0u32;
-    if of.is_headed()
-        && let Some(head) = of.field(1)
-        && seen & bit(head) != 0
-    {
-        singular(out, of, head, parts, below);
-        written |= bit(head);
-    }
     for whole in fields(parts) {
         let Some(field) = of.field(whole.number) else {
             out.extend_from_slice(whole.bytes);
@@ -245,6 +238,8 @@ mod tests {
         for signal in Signal::ALL {
             let body = generate::request(signal, 3, 30);
             assert_eq!(normalize(signal, &body), body);
+            let turned = generate::in_collector_order(signal, &body);
+            assert_eq!(normalize(signal, &turned), turned);
         }
     }
 
@@ -254,13 +249,13 @@ mod tests {
         let counts = |body: &[u8]| nest(&[1, 2, 2, 10, 1, 8], body);
         let table: &[(&str, Signal, Vec<u8>, Vec<u8>)] = &[
             (
-                "two resources merge and move ahead",
+                "two resources merge where the first stands",
                 Signal::Traces,
                 nest(&[1], &[0x12, 0, 0x0a, 2, 0x10, 1, 0x0a, 3, 0x98, 1, 5]),
-                nest(&[1], &[0x0a, 5, 0x10, 1, 0x98, 1, 5, 0x12, 0]),
+                nest(&[1], &[0x12, 0, 0x0a, 5, 0x10, 1, 0x98, 1, 5]),
             ),
             (
-                "a key moves ahead of its value, of two keys the last stays",
+                "of two keys the last stays, in the place of the first",
                 Signal::Traces,
                 nest(&[1, 2, 2, 9], &[0x0a, 1, b'a', 0x12, 0, 0xa0, 1, 9, 0x0a, 1, b'b']),
                 nest(&[1, 2, 2, 9], &[0x0a, 1, b'b', 0x12, 0, 0xa0, 1, 9]),

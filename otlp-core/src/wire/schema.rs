@@ -344,8 +344,8 @@ impl Message {
         )
     }
 
-    /// Whether field 1 has to stand before field 2 in canonical shape: a resource before its scopes, a scope before
-    /// its items, a key before its value.
+    /// Whether field 1 says what field 2 is of, and is written before it by us: a resource and its scopes, a scope and its
+    /// items, a key and its value. Others write them in any order.
     pub const fn is_headed(self) -> bool {
         matches!(
             self,

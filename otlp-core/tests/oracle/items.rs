@@ -1,8 +1,10 @@
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use otlp_core::testing::random::Random;
 use otlp_core::wire::{Index, Limits, PartLimit, normalize, retain, split, split_group, validate, walk};
 use otlp_core::{Batch, ByteSize, Group, ItemCount, Signal};
@@ -159,7 +161,7 @@ fn walking_finds_what_decoding_finds() {
         });
         assert_eq!((found.len() as u64, index.len()), (items.get(), found.len()), "case {case}, {signal}");
         for item in found {
-            let again = match signal {
+            let item_again = match signal {
                 Signal::Traces => again::<opentelemetry_proto::tonic::trace::v1::Span>(item.bytes),
                 Signal::Logs => again::<opentelemetry_proto::tonic::logs::v1::LogRecord>(item.bytes),
                 Signal::Metrics => match item.kind {
@@ -175,9 +177,36 @@ fn walking_finds_what_decoding_finds() {
                     _ => again::<opentelemetry_proto::tonic::metrics::v1::SummaryDataPoint>(item.bytes),
                 },
             };
-            assert!(expected.next().is_some_and(|expected| expected[3] == again), "case {case}, {signal}");
+            let Some(expected) = expected.next() else { panic!("case {case}, {signal}: an item too many") };
+            assert!(expected[3] == item_again, "case {case}, {signal}");
+            assert!(
+                around(signal, &expected)
+                    == [again::<Resource>(item.resource), again::<InstrumentationScope>(item.scope)],
+                "case {case}, {signal}"
+            );
         }
         assert_eq!(expected.len(), 0, "case {case}, {signal}");
+    }
+}
+
+/// Resource and scope of an item that [`flatten`] gave, encoded; empty where there is none.
+fn around(signal: Signal, item: &[Vec<u8>; 4]) -> [Vec<u8>; 2] {
+    fn of<M: Message>(message: Option<M>) -> Vec<u8> {
+        message.map_or_else(Vec::new, |message| message.encode_to_vec())
+    }
+    macro_rules! around {
+        ($resource:ty, $scope:ty) => {
+            [
+                of(<$resource>::decode(&item[0][..]).expect("just encoded").resource),
+                of(<$scope>::decode(&item[1][..]).expect("just encoded").scope),
+            ]
+        };
+    }
+    use opentelemetry_proto::tonic::{logs, metrics, trace};
+    match signal {
+        Signal::Traces => around!(trace::v1::ResourceSpans, trace::v1::ScopeSpans),
+        Signal::Logs => around!(logs::v1::ResourceLogs, logs::v1::ScopeLogs),
+        Signal::Metrics => around!(metrics::v1::ResourceMetrics, metrics::v1::ScopeMetrics),
     }
 }
 

@@ -12,12 +12,16 @@ pub(crate) fn cases(default: u64) -> u64 {
     std::env::var("OTLPD_CASES").map_or(default, |cases| cases.parse().expect("OTLPD_CASES is a number"))
 }
 
-/// A request of the sender's making or, for `damaged`, of what became of it: realistic, ugly, or either, changed.
+/// A request of the sender's making or, for `damaged`, of what became of it: realistic, in an SDK's or the Collector's order
+/// of fields, ugly, or either, changed.
 pub(crate) fn sample(case: u64, damaged: bool) -> (Signal, Vec<u8>) {
     let signal = Signal::ALL[(case % 3) as usize];
     let mut random = Random::new(case);
     let mut body = match random.below(5) {
-        0 => generate::request(signal, case, 1 + random.index(4)).to_vec(),
+        0 => {
+            let body = generate::request(signal, case, 1 + random.index(4));
+            if random.once_in(2) { generate::in_collector_order(signal, &body).into() } else { body.into() }
+        }
         _ => generate::ugly(signal, case).to_vec(),
     };
     if damaged {

@@ -60,9 +60,9 @@ struct Place {
     /// The whole field, tag included.
     start: u32,
     end: u32,
-    /// Bytes from `start` to the key. 0 where the attribute is anything else than one key shorter than 128 bytes, then
-    /// one value: then it is read field by field.
-    key_at: u8,
+    /// Bytes from `start` to the key. 0 where the attribute is anything else than one key shorter than 128 bytes and one
+    /// value, in either order: then it is read field by field.
+    key_at: u16,
     key_len: u8,
 }
 
@@ -440,8 +440,8 @@ impl<'m> AttributeList<'m> {
             let (size, key_at, key_len) = 'noted: {
                 if let Some(&[tag, len, third, fourth]) = rest.first_chunk() {
                     if tag == usual_tag {
-                        if let Some(size) = usual_attribute(rest, len, third, fourth) {
-                            break 'noted (size, 4, fourth);
+                        if let Some(noted) = usual_attribute(rest, len, third, fourth) {
+                            break 'noted noted;
                         }
                     } else if let Some(size) = usual_field(rest.len(), tag, len, third) {
                         position += size;
@@ -487,15 +487,21 @@ impl Place {
             return Pair::odd(field);
         }
         let (from, to) = (usize::from(self.key_at), usize::from(self.key_at) + usize::from(self.key_len));
-        // The value's tag is one byte; its length was read when the place was noted.
-        let mut position = to + 1;
+        // The value's tag is one byte; its length was read when the place was noted. Where it does not follow the key it
+        // stands before it, first in the message.
+        let mut position = 1;
+        match to == field.len() {
+            true => drop(reader::varint(field, &mut position)),
+            false => position = to,
+        }
+        position += 1;
         Pair { key: &field[from..to], value: reader::delimited(field, &mut position).ok(), odd: None }
     }
 }
 
 /// Whether a whole field that was noted so has that name.
 #[inline(always)]
-fn is_named(field: &[u8], key_at: u8, key_len: u8, name: &[u8]) -> bool {
+fn is_named(field: &[u8], key_at: u16, key_len: u8, name: &[u8]) -> bool {
     if key_at == 0 {
         return Pair::odd(field).key == name;
     }
@@ -594,15 +600,23 @@ fn usual_head(message: &[u8]) -> usize {
     end
 }
 
-/// The size of the attribute that `rest` begins with, where it is as nearly all are: shorter than 128 bytes, of a key and
-/// a value. Its first four bytes were read: tag, length, the key's tag and length.
+/// The size of the attribute that `rest` begins with, and where its key is, where it is as nearly all are: shorter than 128
+/// bytes, of a key and a value or, from the Collector, a value and a key. Its first four bytes were read: tag, length, the
+/// tag and length of the first of the two.
 #[inline(always)]
-fn usual_attribute(rest: &[u8], len: u8, key_tag: u8, key_len: u8) -> Option<usize> {
+fn usual_attribute(rest: &[u8], len: u8, first_tag: u8, first_len: u8) -> Option<(usize, u16, u8)> {
     let size = 2 + usize::from(len);
-    let &[value_tag, value_len, ref value @ ..] = rest.get(4 + usize::from(key_len)..size)? else { return None };
-    // That the value fills the rest bounds all lengths: none is above 127 where the whole is not.
-    let fills = usize::from(value_len) == value.len();
-    (key_tag == 0x0a && value_tag == 0x12 && fills && len < 0x80).then_some(size)
+    let second_at = 4 + u16::from(first_len);
+    let &[second_tag, second_len, ref second @ ..] = rest.get(usize::from(second_at)..size)? else { return None };
+    // That the second fills the rest bounds all lengths: none is above 127 where the whole is not.
+    if usize::from(second_len) != second.len() || len >= 0x80 {
+        return None;
+    }
+    match (first_tag, second_tag) {
+        (0x0a, 0x12) => Some((size, 4, first_len)),
+        (0x12, 0x0a) => Some((size, second_at + 2, second_len)),
+        _ => None,
+    }
 }
 
 /// The size of another field, where its tag is one byte, and of the flags of a span. `None` leaves it to the reader.
@@ -626,7 +640,7 @@ enum AnyField {
     /// As in [`Place`].
     Attribute {
         size: usize,
-        key_at: u8,
+        key_at: u16,
         key_len: u8,
     },
     Other {
@@ -647,16 +661,29 @@ fn any_field(rest: &[u8], wanted: u32) -> reader::Read<AnyField> {
     Ok(AnyField::Attribute { size, key_at, key_len })
 }
 
-/// Notes a field that holds one key and one value and nothing else, of any length but for the key's.
+/// Notes a field that holds one key and one value and nothing else, of any length but for the key's, which also has to
+/// begin where 16 bits can say.
 #[inline]
 fn note_field(field: &[u8]) -> Option<Place> {
     let mut position = 0;
     reader::tag(field, &mut position).ok()?;
+    // A longer tag would be read over as one byte by who reads the pair.
+    if position != 1 {
+        return None;
+    }
     let pair = reader::delimited(field, &mut position).ok()?;
-    let [0x0a, key_len @ ..0x80, rest @ ..] = pair else { return None };
-    let value = rest.get(usize::from(*key_len)..)?;
-    let mut at = 1;
-    let plain = value.first() == Some(&0x12) && reader::delimited(value, &mut at).is_ok() && at == value.len();
-    let key_at = field.len() - pair.len() + 2;
-    plain.then_some(Place { start: 0, end: field.len() as u32, key_at: key_at as u8, key_len: *key_len })
+    let before = field.len() - pair.len();
+    let value_at = |at: usize| {
+        let mut end = at + 1;
+        (pair.get(at) == Some(&0x12)).then(|| reader::delimited(pair, &mut end).ok()).flatten()?;
+        Some(end)
+    };
+    let (key_at, key_len) = if let [0x0a, key_len @ ..0x80, ..] = *pair {
+        let key_end = 2 + usize::from(key_len);
+        (value_at(key_end)? == pair.len()).then_some((before + 2, key_len))?
+    } else {
+        let [0x0a, key_len @ ..0x80, ref key @ ..] = *pair.get(value_at(0)?..)? else { return None };
+        (usize::from(key_len) == key.len()).then_some((field.len() - key.len(), key_len))?
+    };
+    Some(Place { start: 0, end: field.len() as u32, key_at: u16::try_from(key_at).ok()?, key_len })
 }

@@ -62,11 +62,6 @@ impl Once {
     }
 
     #[inline(always)]
-    fn has(&self, field: u32) -> bool {
-        self.seen & 1 << field != 0
-    }
-
-    #[inline(always)]
     fn tell(&self, found: &mut Found) {
         found.odd |= self.twice != 0;
     }
@@ -166,16 +161,14 @@ fn resource_items(
     item: impl Fn(&mut Found, &[u8], u32) -> Read<()> + Copy,
 ) -> Read<()> {
     const LEGACY: u64 = 1000 << 3 | LEN as u64;
-    let (mut at, mut once, mut begun) = (0, Once::default(), false);
+    let (mut at, mut once) = (0, Once::default());
     while at < bytes.len() {
         match varint(bytes, &mut at)? {
             0x12 => {
-                begun = true;
                 scope_items(found, delimited(bytes, &mut at)?, down(depth)?, item)?;
             }
             0x0a => {
                 once.see(1);
-                found.odd |= begun;
                 resource(found, delimited(bytes, &mut at)?, down(depth)?)?;
             }
             0x1a => {
@@ -199,16 +192,14 @@ fn scope_items(
     depth: u32,
     item: impl Fn(&mut Found, &[u8], u32) -> Read<()> + Copy,
 ) -> Read<()> {
-    let (mut at, mut once, mut begun) = (0, Once::default(), false);
+    let (mut at, mut once) = (0, Once::default());
     while at < bytes.len() {
         match varint(bytes, &mut at)? {
             0x12 => {
-                begun = true;
                 item(found, delimited(bytes, &mut at)?, down(depth)?)?;
             }
             0x0a => {
                 once.see(1);
-                found.odd |= begun;
                 scope(found, delimited(bytes, &mut at)?, down(depth)?)?;
             }
             0x1a => {
@@ -292,41 +283,47 @@ fn attributes(found: &mut Found, bytes: &[u8], at: &mut usize, tag: u8, depth: u
     }
 }
 
-/// An attribute. Nearly all are `0a key 12 { 0a text | 18 int | 10 bool | 21 double }` with lengths below 128.
+/// An attribute. Nearly all are a key and a value `0a text | 18 int | 10 bool | 21 double` with lengths below 128: the key
+/// first where an SDK wrote it, the value first where the Collector did.
 #[inline(always)]
 fn key_value(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
     let length = bytes.len();
     // With less than two levels left prost would refuse what is inside; the general form knows.
-    if length >= 6 && bytes[0] == 0x0a && depth >= 2 {
-        let value_tag = 2 + bytes[1] as usize;
-        if bytes[1] < 0x80
-            && value_tag + 3 < length
-            && bytes[value_tag] == 0x12
-            && bytes[value_tag + 1] < 0x80
-            && bytes[value_tag + 1] as usize == length - value_tag - 2
-        {
-            match bytes[value_tag + 2] {
-                0x0a if bytes[value_tag + 3] as usize == length - value_tag - 4 => {
-                    if is_ascii(bytes) || (is_utf8(&bytes[2..value_tag]) && is_utf8(&bytes[value_tag + 4..])) {
-                        return Ok(());
-                    }
-                    return Err(Fault::Utf8);
-                }
-                0x18 | 0x10 => {
-                    let mut at = value_tag + 3;
-                    varint(bytes, &mut at)?;
-                    if at == length {
-                        return if is_utf8(&bytes[2..value_tag]) { Ok(()) } else { Err(Fault::Utf8) };
-                    }
-                }
-                0x21 if length - value_tag == 11 => {
-                    return if is_utf8(&bytes[2..value_tag]) { Ok(()) } else { Err(Fault::Utf8) };
-                }
-                _ => {}
+    if length >= 6 && depth >= 2 && bytes[1] < 0x80 {
+        let second = 2 + bytes[1] as usize;
+        if second + 1 < length && bytes[second + 1] < 0x80 && bytes[second + 1] as usize == length - second - 2 {
+            let known = match (bytes[0], bytes[second]) {
+                (0x0a, 0x12) => pair(bytes, &bytes[2..second], &bytes[second + 2..]),
+                (0x12, 0x0a) => pair(bytes, &bytes[second + 2..], &bytes[2..second]),
+                _ => None,
+            };
+            if let Some(verdict) = known {
+                return verdict;
             }
         }
     }
     key_value_general(found, bytes, depth)
+}
+
+/// Key and value of an attribute that holds nothing else. `None` where the value is of a kind that is rare.
+#[inline(always)]
+fn pair(whole: &[u8], key: &[u8], value: &[u8]) -> Option<Read<()>> {
+    let text = |valid| Some(if valid { Ok(()) } else { Err(Fault::Utf8) });
+    match *value {
+        [0x0a, length, ref string @ ..] if length as usize == string.len() => {
+            text(is_ascii(whole) || (is_utf8(key) && is_utf8(string)))
+        }
+        [0x18 | 0x10, ..] => {
+            let mut at = 1;
+            match varint(value, &mut at) {
+                Err(fault) => Some(Err(fault)),
+                Ok(_) if at == value.len() => text(is_utf8(key)),
+                Ok(_) => None,
+            }
+        }
+        [0x21, ref number @ ..] if number.len() == 8 => text(is_utf8(key)),
+        _ => None,
+    }
 }
 
 #[inline(never)]
@@ -335,7 +332,6 @@ fn key_value_general(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
     while at < bytes.len() {
         match varint(bytes, &mut at)? {
             0x0a => {
-                found.odd |= once.has(2);
                 once.see(1);
                 text(bytes, &mut at)?;
             }

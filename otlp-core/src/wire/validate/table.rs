@@ -44,7 +44,7 @@ fn message(checked: &mut Checked, of: Message, bytes: &[u8], base: usize, depth:
             malformed.path = join(place(field, &bytes[..start]), &malformed.path);
             malformed
         })?;
-        // The shape: what stands twice, apart, or in the wrong order.
+        // The shape: what stands twice, or apart.
         let bit = match field.label {
             Label::Oneof => 1,
             Label::Repeated if field.kind == Kind::Varint || field.kind == Kind::Fixed64 => {
@@ -56,10 +56,6 @@ fn message(checked: &mut Checked, of: Message, bytes: &[u8], base: usize, depth:
         };
         odd |= seen & bit != 0;
         seen |= bit;
-        if of.is_headed() {
-            odd |= number == 1 && seen & 1 << 17 != 0;
-            seen |= u32::from(number == 2) << 17;
-        }
         checked.string_indexes += u64::from(field.name.ends_with("strindex"));
         if let Some(index) = id_index(of, number) {
             ids[index] = delimited(bytes, &mut { body }).map_err(|fault| here(fault, start))?;

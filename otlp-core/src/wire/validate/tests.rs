@@ -29,9 +29,12 @@ fn span(body: &[u8]) -> Result<Checked, Malformed> {
 fn realistic_requests_are_canonical_and_counted() {
     for signal in Signal::ALL {
         for items in [0, 1, 20, 100] {
-            let checked = check(signal, &generate::request(signal, 1, items)).unwrap();
-            assert_eq!(checked.items, ItemCount::from(items));
-            assert!(checked.canonical && checked.invalid_ids == ItemCount::ZERO);
+            let body = generate::request(signal, 1, items);
+            for body in [generate::in_collector_order(signal, &body), body] {
+                let checked = check(signal, &body).unwrap();
+                assert_eq!(checked.items, ItemCount::from(items));
+                assert!(checked.canonical && checked.invalid_ids == ItemCount::ZERO);
+            }
         }
     }
 }
@@ -97,11 +100,11 @@ fn shapes_that_are_not_canonical_are_recognised() {
     let table: &[(&str, Signal, Vec<u8>, bool)] = &[
         ("one resource", Signal::Traces, nest(&[1, 1], b""), true),
         ("two resources", Signal::Traces, nest(&[1], &[0x0a, 0, 0x0a, 0]), false),
-        ("resource last", Signal::Traces, nest(&[1], &[0x12, 0, 0x0a, 0]), false),
+        ("resource last", Signal::Traces, nest(&[1], &[0x12, 0, 0x0a, 0]), true),
         ("schema url first", Signal::Traces, nest(&[1], &[0x1a, 0, 0x0a, 0, 0x12, 0]), true),
-        ("scope last", Signal::Logs, nest(&[1, 2], &[0x12, 0, 0x0a, 0]), false),
+        ("scope last", Signal::Logs, nest(&[1, 2], &[0x12, 0, 0x0a, 0]), true),
         ("key, value", Signal::Traces, attribute(&[0x0a, 1, b'k', 0x12, 2, 0x10, 1]), true),
-        ("value, key", Signal::Traces, attribute(&[0x12, 2, 0x10, 1, 0x0a, 1, b'k']), false),
+        ("value, key", Signal::Traces, attribute(&[0x12, 2, 0x10, 1, 0x0a, 1, b'k']), true),
         ("two keys", Signal::Traces, attribute(&[0x0a, 1, b'k', 0x0a, 1, b'l']), false),
         ("two kinds of value", Signal::Traces, attribute(&[0x12, 4, 0x10, 1, 0x18, 1]), false),
         ("two statuses", Signal::Traces, nest(&[1, 2, 2], &[0x7a, 0, 0x7a, 0]), false),
