@@ -79,14 +79,17 @@ pub fn varint(bytes: &[u8], position: &mut usize) -> Read<u64> {
         *position = at + 2;
         return Ok(u64::from(first & 0x7f) | u64::from(second) << 7);
     }
-    varint_slow(bytes, position)
+    let (value, end) = varint_slow(bytes, at)?;
+    *position = end;
+    Ok(value)
 }
 
+// By value, and so is `skip_group`: the address of a position that leaves the caller keeps it in memory, where every field
+// waits for the one before.
 #[cold]
 #[inline(never)]
-fn varint_slow(bytes: &[u8], position: &mut usize) -> Read<u64> {
+fn varint_slow(bytes: &[u8], mut at: usize) -> Read<(u64, usize)> {
     let mut value = 0u64;
-    let mut at = *position;
     for shift in (0..64).step_by(7) {
         let Some(&byte) = bytes.get(at) else { return Err(Fault::Truncated) };
         at += 1;
@@ -95,8 +98,7 @@ fn varint_slow(bytes: &[u8], position: &mut usize) -> Read<u64> {
         }
         value |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
-            *position = at;
-            return Ok(value);
+            return Ok((value, at));
         }
     }
     Err(Fault::Varint)
@@ -160,7 +162,10 @@ pub fn skip(bytes: &[u8], position: &mut usize, field: u32, wire_type: u8, depth
         FIXED64 => fixed64(bytes, position).map(drop),
         LEN => delimited(bytes, position).map(drop),
         FIXED32 => fixed32(bytes, position).map(drop),
-        GROUP_START => skip_group(bytes, position, field, depth),
+        GROUP_START => {
+            *position = skip_group(bytes, *position, field, depth)?;
+            Ok(())
+        }
         GROUP_END => Err(Fault::Group),
         _ => Err(Fault::WireType),
     }
@@ -168,16 +173,16 @@ pub fn skip(bytes: &[u8], position: &mut usize, field: u32, wire_type: u8, depth
 
 #[cold]
 #[inline(never)]
-fn skip_group(bytes: &[u8], position: &mut usize, field: u32, depth: u32) -> Read<()> {
+fn skip_group(bytes: &[u8], mut at: usize, field: u32, depth: u32) -> Read<usize> {
     if depth == 0 {
         return Err(Fault::Depth);
     }
     loop {
-        let (inner, wire_type) = tag(bytes, position)?;
+        let (inner, wire_type) = tag(bytes, &mut at)?;
         match wire_type {
-            GROUP_END if inner == field => return Ok(()),
+            GROUP_END if inner == field => return Ok(at),
             GROUP_END => return Err(Fault::Group),
-            _ => skip(bytes, position, inner, wire_type, depth - 1)?,
+            _ => skip(bytes, &mut at, inner, wire_type, depth - 1)?,
         }
     }
 }
@@ -235,7 +240,7 @@ impl<'a> Fields<'a> {
             FIXED32 => Value::Fixed32(fixed32(bytes, position)?),
             GROUP_START => {
                 let from = *position;
-                skip_group(bytes, position, number, DEPTH_MAX)?;
+                *position = skip_group(bytes, *position, number, DEPTH_MAX)?;
                 let end_tag = crate::wire::writer::varint_len(u64::from(number) << 3 | u64::from(GROUP_END));
                 // An end tag may be written longer than it needs to be; then the slice keeps a part of it. Nobody
                 // reads groups but to copy the whole field.

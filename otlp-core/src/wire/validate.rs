@@ -1,10 +1,11 @@
 //! The one complete check of a request: after it, every stage trusts the bytes.
 //!
-//! | file                  | purpose                                                              |
-//! |-----------------------|----------------------------------------------------------------------|
-//! | `straight.rs`         | one function for each message: what runs on every request            |
-//! | `straight/metrics.rs` | those of metrics and their points                                    |
-//! | `table.rs`            | the same from the schema table: finds where a fault is; cross-check  |
+//! | file                     | purpose                                                             |
+//! |--------------------------|---------------------------------------------------------------------|
+//! | `straight.rs`            | one function for each message: what runs on every request           |
+//! | `straight/attributes.rs` | those of attributes and values                                      |
+//! | `straight/metrics.rs`    | those of metrics and their points                                   |
+//! | `table.rs`               | the same from the schema table: finds where a fault is; cross-check |
 //!
 //! # What it does
 //!

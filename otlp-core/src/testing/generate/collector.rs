@@ -9,9 +9,10 @@ use crate::wire::writer::put_delimited;
 
 /// The same request with the fields of every message in the order in which the Collector sends them.
 ///
-/// It writes each message from the end of its buffer to the front, and visits the fields in the order in which
-/// the `.proto` files declare them: the first declared stands last. The elements of a list keep their order. It writes every
-/// message that is not part of a list, and every id, empty or not.
+/// It writes each message from the end of its buffer to the front, and visits the fields in the order in which the `.proto`
+/// files declare them: the first declared stands last. The elements of a list keep their order. Every message that is not
+/// part of a list is written, and every id, empty or not. Of what [`request`](super::request) makes these are the very bytes
+/// that Collector 0.161 sends on, for each signal.
 pub fn in_collector_order(signal: Signal, body: &[u8]) -> Bytes {
     message(Message::request(signal), body).into()
 }

@@ -1,12 +1,13 @@
 //! One function for each message, with every tag written out: the form that runs on every request.
 //!
 //! A table costs three times as much: the branch predictor learns the shape of each message only where each has its own
-//! code. The straight-line form of an attribute goes further and tests key and value for ASCII at once, lengths and tags
-//! included, which are below 0x80 as well.
+//! code. Positions are handed to rare cases by value, not by reference: they stay in registers then, where each field does
+//! not wait for the one before to reach memory.
 //!
 //! In every function `depth` says how many more levels may open below the message, as prost counts them: at zero not
 //! even an unknown scalar is taken.
 
+mod attributes;
 mod metrics;
 
 use crate::signal::Signal;
@@ -17,6 +18,7 @@ use crate::wire::reader::{
 use crate::wire::utf8::{is_ascii, is_utf8};
 
 use super::{Checked, is_valid_id};
+use attributes::{any_value, attributes};
 
 /// The same verdict as [`super::table::validate`]; the fault without a place.
 pub(super) fn validate(signal: Signal, bytes: &[u8], depth: u32) -> Read<Checked> {
@@ -86,9 +88,9 @@ fn text(bytes: &[u8], at: &mut usize) -> Read<()> {
     if is_utf8(delimited(bytes, at)?) { Ok(()) } else { Err(Fault::Utf8) }
 }
 
-/// A field that none of the message's own tags matched: known with a wrong wire type, or unknown.
+/// Moves past a field that none of the message's own tags matched: known with a wrong wire type, or unknown.
 #[inline(never)]
-fn other(bytes: &[u8], at: &mut usize, tag: u64, known: u32, depth: u32) -> Read<()> {
+fn other(bytes: &[u8], mut at: usize, tag: u64, known: u32, depth: u32) -> Read<usize> {
     let field = tag >> 3;
     if field == 0 || field > FIELD_MAX {
         return Err(Fault::Tag);
@@ -96,7 +98,8 @@ fn other(bytes: &[u8], at: &mut usize, tag: u64, known: u32, depth: u32) -> Read
     if field < 32 && known >> field & 1 == 1 {
         return Err(Fault::WireType);
     }
-    unknown(bytes, at, field as u32, (tag & 7) as u8, depth)
+    unknown(bytes, &mut at, field as u32, (tag & 7) as u8, depth)?;
+    Ok(at)
 }
 
 /// The value of an unknown field. Prost wants room below even for scalars; so does this.
@@ -147,7 +150,7 @@ fn request(
     while at < bytes.len() {
         match varint(bytes, &mut at)? {
             0x0a => resource_items(found, delimited(bytes, &mut at)?, down(depth)?, item)?,
-            tag => other(bytes, &mut at, tag, known_to(1), depth)?,
+            tag => at = other(bytes, at, tag, known_to(1), depth)?,
         }
     }
     Ok(())
@@ -177,7 +180,7 @@ fn resource_items(
             }
             tag => {
                 found.legacy |= tag == LEGACY;
-                other(bytes, &mut at, tag, known_to(3), depth)?;
+                at = other(bytes, at, tag, known_to(3), depth)?;
             }
         }
     }
@@ -206,7 +209,7 @@ fn scope_items(
                 once.see(3);
                 text(bytes, &mut at)?;
             }
-            tag => other(bytes, &mut at, tag, known_to(3), depth)?,
+            tag => at = other(bytes, at, tag, known_to(3), depth)?,
         }
     }
     once.tell(found);
@@ -224,7 +227,7 @@ fn resource(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 varint(bytes, &mut at)?;
             }
             0x1a => entity_ref(found, delimited(bytes, &mut at)?, down(depth)?)?,
-            tag => other(bytes, &mut at, tag, known_to(3), depth)?,
+            tag => at = other(bytes, at, tag, known_to(3), depth)?,
         }
     }
     once.tell(found);
@@ -240,7 +243,7 @@ fn entity_ref(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 text(bytes, &mut at)?;
             }
             0x1a | 0x22 => text(bytes, &mut at)?,
-            tag => other(bytes, &mut at, tag, known_to(4), depth)?,
+            tag => at = other(bytes, at, tag, known_to(4), depth)?,
         }
     }
     once.tell(found);
@@ -261,157 +264,10 @@ fn scope(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see(4);
                 varint(bytes, &mut at)?;
             }
-            tag => other(bytes, &mut at, tag, known_to(4), depth)?,
+            tag => at = other(bytes, at, tag, known_to(4), depth)?,
         }
     }
     once.tell(found);
-    Ok(())
-}
-
-// Attributes and values.
-
-/// A run of attributes, of which the first tag has been read: most of every item.
-#[inline(always)]
-fn attributes(found: &mut Found, bytes: &[u8], at: &mut usize, tag: u8, depth: u32) -> Read<()> {
-    let below = down(depth)?;
-    loop {
-        key_value(found, delimited(bytes, at)?, below)?;
-        if *at == bytes.len() || bytes[*at] != tag {
-            return Ok(());
-        }
-        *at += 1;
-    }
-}
-
-/// An attribute. Nearly all are a key and a value `0a text | 18 int | 10 bool | 21 double` with lengths below 128: the key
-/// first where an SDK wrote it, the value first where the Collector did.
-#[inline(always)]
-fn key_value(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
-    let length = bytes.len();
-    // With less than two levels left prost would refuse what is inside; the general form knows.
-    if length >= 6 && depth >= 2 && bytes[1] < 0x80 {
-        let second = 2 + bytes[1] as usize;
-        if second + 1 < length && bytes[second + 1] < 0x80 && bytes[second + 1] as usize == length - second - 2 {
-            let known = match (bytes[0], bytes[second]) {
-                (0x0a, 0x12) => pair(bytes, &bytes[2..second], &bytes[second + 2..]),
-                (0x12, 0x0a) => pair(bytes, &bytes[second + 2..], &bytes[2..second]),
-                _ => None,
-            };
-            if let Some(verdict) = known {
-                return verdict;
-            }
-        }
-    }
-    key_value_general(found, bytes, depth)
-}
-
-/// Key and value of an attribute that holds nothing else. `None` where the value is of a kind that is rare.
-#[inline(always)]
-fn pair(whole: &[u8], key: &[u8], value: &[u8]) -> Option<Read<()>> {
-    let text = |valid| Some(if valid { Ok(()) } else { Err(Fault::Utf8) });
-    match *value {
-        [0x0a, length, ref string @ ..] if length as usize == string.len() => {
-            text(is_ascii(whole) || (is_utf8(key) && is_utf8(string)))
-        }
-        [0x18 | 0x10, ..] => {
-            let mut at = 1;
-            match varint(value, &mut at) {
-                Err(fault) => Some(Err(fault)),
-                Ok(_) if at == value.len() => text(is_utf8(key)),
-                Ok(_) => None,
-            }
-        }
-        [0x21, ref number @ ..] if number.len() == 8 => text(is_utf8(key)),
-        _ => None,
-    }
-}
-
-#[inline(never)]
-fn key_value_general(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
-    let (mut at, mut once) = (0, Once::default());
-    while at < bytes.len() {
-        match varint(bytes, &mut at)? {
-            0x0a => {
-                once.see(1);
-                text(bytes, &mut at)?;
-            }
-            0x12 => {
-                once.see(2);
-                any_value(found, delimited(bytes, &mut at)?, down(depth)?)?;
-            }
-            0x18 => {
-                once.see(3);
-                found.string_indexes += 1;
-                varint(bytes, &mut at)?;
-            }
-            tag => other(bytes, &mut at, tag, known_to(3), depth)?,
-        }
-    }
-    once.tell(found);
-    Ok(())
-}
-
-fn any_value(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
-    let (mut at, mut once) = (0, Once::default());
-    while at < bytes.len() {
-        match varint(bytes, &mut at)? {
-            0x0a => {
-                once.see(ONEOF);
-                text(bytes, &mut at)?;
-            }
-            0x10 | 0x18 => {
-                once.see(ONEOF);
-                varint(bytes, &mut at)?;
-            }
-            0x21 => {
-                once.see(ONEOF);
-                take(bytes, &mut at, 8)?;
-            }
-            0x2a => {
-                once.see(ONEOF);
-                array_value(found, delimited(bytes, &mut at)?, down(depth)?)?;
-            }
-            0x32 => {
-                once.see(ONEOF);
-                key_value_list(found, delimited(bytes, &mut at)?, down(depth)?)?;
-            }
-            0x3a => {
-                once.see(ONEOF);
-                delimited(bytes, &mut at)?;
-            }
-            0x40 => {
-                once.see(ONEOF);
-                found.string_indexes += 1;
-                varint(bytes, &mut at)?;
-            }
-            tag => other(bytes, &mut at, tag, known_to(8), depth)?,
-        }
-    }
-    once.tell(found);
-    Ok(())
-}
-
-#[inline(never)]
-fn array_value(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
-    let mut at = 0;
-    while at < bytes.len() {
-        match varint(bytes, &mut at)? {
-            0x0a => any_value(found, delimited(bytes, &mut at)?, down(depth)?)?,
-            tag => other(bytes, &mut at, tag, known_to(1), depth)?,
-        }
-    }
-    Ok(())
-}
-
-#[inline(never)]
-fn key_value_list(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
-    let mut at = 0;
-    while at < bytes.len() {
-        match varint(bytes, &mut at)? {
-            0x0a => attributes(found, bytes, &mut at, 0x0a, depth)?,
-            tag => other(bytes, &mut at, tag, known_to(1), depth)?,
-        }
-    }
     Ok(())
 }
 
@@ -433,6 +289,17 @@ fn span(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
         if ids[28] == 0x22 && ids[29] == 8 {
             once.seen |= 1 << 4;
             at = 38;
+        }
+        // Then name, kind and times: 2a name 30 kind 39 start 41 end.
+        if let Some([0x2a, length @ ..0x80, rest @ ..]) = bytes.get(at..)
+            && let Some((name, rest)) = rest.split_at_checked(*length as usize)
+            && let Some(tail) = rest.first_chunk::<20>()
+            && [tail[0], tail[2], tail[11]] == [0x30, 0x39, 0x41]
+            && tail[1] < 0x80
+            && is_ascii(name)
+        {
+            once.seen |= 0b1_1110_0000;
+            at += 2 + name.len() + tail.len();
         }
     }
     while at < bytes.len() {
@@ -457,8 +324,18 @@ fn span(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see((tag >> 3) as u32);
                 varint(bytes, &mut at)?;
             }
-            tag @ (0x39 | 0x41) => {
-                once.see((tag >> 3) as u32);
+            0x41 => {
+                if let Some(tail) = usual_tail(&bytes[at..]) {
+                    (trace_id, span_id) = (tail.trace_id, tail.span_id);
+                    once.twice |= once.seen & tail.fields;
+                    once.seen |= tail.fields;
+                    break;
+                }
+                once.see(8);
+                take(bytes, &mut at, 8)?;
+            }
+            0x39 => {
+                once.see(7);
                 take(bytes, &mut at, 8)?;
             }
             0x4a => attributes(found, bytes, &mut at, 0x4a, depth)?,
@@ -472,12 +349,48 @@ fn span(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see(16);
                 take(bytes, &mut at, 4)?;
             }
-            tag => other(bytes, &mut at, tag, known_to(16), depth)?,
+            tag => at = other(bytes, at, tag, known_to(16), depth)?,
         }
     }
     once.tell(found);
     found.invalid_ids += u64::from(!(trace_id && span_id));
     Ok(())
+}
+
+/// What a span ends with.
+struct Tail {
+    trace_id: bool,
+    span_id: bool,
+    fields: u32,
+}
+
+/// The end of a span from the Collector, from behind the tag of its end time: end, 39 start, 30 kind, 2a name, [85 01 flags],
+/// 22 { 08 parent | 00 }, 12 08 span, 0a 10 trace.
+#[inline(always)]
+fn usual_tail(bytes: &[u8]) -> Option<Tail> {
+    let (times, rest) = bytes.split_first_chunk::<21>()?;
+    let (name, rest) = rest.split_at_checked(times[20] as usize)?;
+    if [times[8], times[17], times[19]] != [0x39, 0x30, 0x2a] || times[18] >= 0x80 || times[20] >= 0x80 {
+        return None;
+    }
+    let mut fields = 0b1_1111_0110;
+    let rest = match rest {
+        [0x85, 1, _, _, _, _, rest @ ..] => {
+            fields |= 1 << 16;
+            rest
+        }
+        rest => rest,
+    };
+    let rest = match rest {
+        [0x22, 8, rest @ ..] => rest.get(8..)?,
+        [0x22, 0, rest @ ..] => rest,
+        _ => return None,
+    };
+    let ids = <&[u8; 28]>::try_from(rest).ok()?;
+    if [ids[0], ids[1], ids[10], ids[11]] != [0x12, 8, 0x0a, 16] || !is_ascii(name) {
+        return None;
+    }
+    Some(Tail { trace_id: is_valid_id::<16>(&ids[12..]), span_id: is_valid_id::<8>(&ids[2..10]), fields })
 }
 
 #[inline(never)]
@@ -498,7 +411,7 @@ fn event(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see(4);
                 varint(bytes, &mut at)?;
             }
-            tag => other(bytes, &mut at, tag, known_to(4), depth)?,
+            tag => at = other(bytes, at, tag, known_to(4), depth)?,
         }
     }
     once.tell(found);
@@ -527,7 +440,7 @@ fn link(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see(6);
                 take(bytes, &mut at, 4)?;
             }
-            tag => other(bytes, &mut at, tag, known_to(6), depth)?,
+            tag => at = other(bytes, at, tag, known_to(6), depth)?,
         }
     }
     once.tell(found);
@@ -546,7 +459,7 @@ fn status(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see(3);
                 varint(bytes, &mut at)?;
             }
-            tag => other(bytes, &mut at, tag, known(&[2, 3]), depth)?,
+            tag => at = other(bytes, at, tag, known(&[2, 3]), depth)?,
         }
     }
     once.tell(found);
@@ -594,7 +507,7 @@ fn log_record(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 let id = delimited(bytes, &mut at)?;
                 span_id = id.is_empty() || is_valid_id::<8>(id);
             }
-            tag => other(bytes, &mut at, tag, KNOWN, depth)?,
+            tag => at = other(bytes, at, tag, KNOWN, depth)?,
         }
     }
     once.tell(found);

@@ -1,6 +1,6 @@
 use super::*;
 use crate::testing::generate;
-use crate::wire::reader::LEN;
+use crate::wire::reader::{self, LEN};
 use crate::wire::schema::{Kind, Message};
 use crate::wire::writer::{put_delimited, put_tag, put_varint};
 
@@ -191,6 +191,68 @@ fn both_validators_find_the_same_in_damaged_requests() {
         }
     }
     assert!(canonical.iter().all(|count| count * 100 > cases), "{canonical:?} of {cases}");
+}
+
+#[test]
+fn both_validators_and_prost_judge_usual_requests_alike_whatever_byte_is_changed() {
+    let (mut accepted, mut refused) = (0, 0);
+    for signal in Signal::ALL {
+        for seed in 0..2 {
+            let usual = generate::request(signal, seed, 2);
+            for body in [generate::in_collector_order(signal, &usual), usual] {
+                let mut body = body.to_vec();
+                for at in 0..body.len() {
+                    let was = body[at];
+                    for byte in [
+                        0,
+                        1,
+                        2,
+                        0x0a,
+                        0x12,
+                        0x22,
+                        0x7f,
+                        0x80,
+                        0xff,
+                        was ^ 0x80,
+                        was.wrapping_add(1),
+                        was.wrapping_sub(1),
+                    ] {
+                        body[at] = byte;
+                        let judged = check(signal, &body).is_ok();
+                        assert_eq!(judged, prost_accepts(signal, &body), "{signal} {seed}: {byte} at {at}");
+                        *if judged { &mut accepted } else { &mut refused } += 1;
+                    }
+                    body[at] = was;
+                }
+                for length in 0..body.len() {
+                    assert_eq!(check(signal, &body[..length]).is_ok(), prost_accepts(signal, &body[..length]));
+                }
+            }
+        }
+    }
+    assert!(accepted > 5_000 && refused > 5_000, "{accepted} accepted, {refused} refused");
+}
+
+#[test]
+fn fields_around_what_a_span_usually_begins_or_ends_with_count_once() {
+    let body = generate::request(Signal::Traces, 3, 1);
+    let item = |body: &[u8]| {
+        let mut span = Vec::new();
+        crate::wire::walk(Signal::Traces, body, |item| span = item.bytes.to_vec());
+        span
+    };
+    let spans = [item(&body), item(&generate::in_collector_order(Signal::Traces, &body))];
+    assert!(spans.iter().all(|usual| span(usual).unwrap().canonical));
+    for usual in spans {
+        for field in reader::fields(&usual.clone()) {
+            let field = field.unwrap();
+            let again = &usual[field.start..field.end];
+            for twice in [[&usual[..], again].concat(), [again, &usual].concat()] {
+                let repeats = [9, 11, 13].contains(&field.number);
+                assert_eq!(span(&twice).unwrap().canonical, repeats, "field {}", field.number);
+            }
+        }
+    }
 }
 
 /// Every message of a signal, with the field numbers that lead to it first.

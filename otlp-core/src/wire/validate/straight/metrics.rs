@@ -2,7 +2,8 @@
 
 use crate::wire::reader::{Fault, Read, delimited, varint};
 
-use super::{Found, ONEOF, Once, attributes, down, known, known_to, other, take, text};
+use super::attributes::attributes;
+use super::{Found, ONEOF, Once, down, known, known_to, other, take, text};
 
 #[inline(always)]
 pub(super) fn metric(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
@@ -35,7 +36,7 @@ pub(super) fn metric(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 points(found, delimited(bytes, &mut at)?, down(depth)?, 1, summary_point)?;
             }
             0x62 => attributes(found, bytes, &mut at, 0x62, depth)?,
-            tag => other(bytes, &mut at, tag, KNOWN, depth)?,
+            tag => at = other(bytes, at, tag, KNOWN, depth)?,
         }
     }
     once.tell(found);
@@ -62,7 +63,7 @@ fn points(
                 once.see((tag >> 3) as u32);
                 varint(bytes, &mut at)?;
             }
-            tag => other(bytes, &mut at, tag, known_to(last), depth)?,
+            tag => at = other(bytes, at, tag, known_to(last), depth)?,
         }
     }
     once.tell(found);
@@ -89,7 +90,7 @@ fn number_point(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see(8);
                 varint(bytes, &mut at)?;
             }
-            tag => other(bytes, &mut at, tag, KNOWN, depth)?,
+            tag => at = other(bytes, at, tag, KNOWN, depth)?,
         }
     }
     once.tell(found);
@@ -120,7 +121,7 @@ fn histogram_point(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see(10);
                 varint(bytes, &mut at)?;
             }
-            tag => other(bytes, &mut at, tag, KNOWN, depth)?,
+            tag => at = other(bytes, at, tag, KNOWN, depth)?,
         }
     }
     once.tell(found);
@@ -146,7 +147,7 @@ fn exponential_point(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 buckets(found, delimited(bytes, &mut at)?, down(depth)?)?;
             }
             0x5a => exemplar(found, delimited(bytes, &mut at)?, down(depth)?)?,
-            tag => other(bytes, &mut at, tag, known_to(14), depth)?,
+            tag => at = other(bytes, at, tag, known_to(14), depth)?,
         }
     }
     once.tell(found);
@@ -169,7 +170,7 @@ fn buckets(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 found.odd = true;
                 varint(bytes, &mut at)?;
             }
-            tag => other(bytes, &mut at, tag, known_to(2), depth)?,
+            tag => at = other(bytes, at, tag, known_to(2), depth)?,
         }
     }
     once.tell(found);
@@ -192,7 +193,7 @@ fn summary_point(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see(8);
                 varint(bytes, &mut at)?;
             }
-            tag => other(bytes, &mut at, tag, KNOWN, depth)?,
+            tag => at = other(bytes, at, tag, KNOWN, depth)?,
         }
     }
     once.tell(found);
@@ -207,7 +208,7 @@ fn value_at_quantile(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 once.see((tag >> 3) as u32);
                 take(bytes, &mut at, 8)?;
             }
-            tag => other(bytes, &mut at, tag, known_to(2), depth)?,
+            tag => at = other(bytes, at, tag, known_to(2), depth)?,
         }
     }
     once.tell(found);
@@ -233,7 +234,7 @@ fn exemplar(found: &mut Found, bytes: &[u8], depth: u32) -> Read<()> {
                 delimited(bytes, &mut at)?;
             }
             0x3a => attributes(found, bytes, &mut at, 0x3a, depth)?,
-            tag => other(bytes, &mut at, tag, KNOWN, depth)?,
+            tag => at = other(bytes, at, tag, KNOWN, depth)?,
         }
     }
     once.tell(found);
