@@ -52,8 +52,14 @@ impl Open {
     }
 
     fn end(&self) {
-        self.state.lock().count -= 1;
-        self.ended.notify_all();
+        let mut state = self.state.lock();
+        state.count -= 1;
+        // Nobody waits before that; and std's condition asks the system whether anybody does, once a request.
+        let awaited = state.closed;
+        drop(state);
+        if awaited {
+            self.ended.notify_all();
+        }
     }
 
     /// Whether [`Open::close`] has returned, or is waiting.
