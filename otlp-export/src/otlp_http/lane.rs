@@ -101,6 +101,8 @@ struct State {
     vacant: Vec<usize>,
     /// Idle since, the newest last.
     idle: VecDeque<(Instant, Arc<Entry>)>,
+    /// Over which a request was begun last.
+    latest: Option<Arc<Entry>>,
     used: u64,
 }
 
@@ -254,6 +256,7 @@ impl Lane {
             let mut state = self.inner.state.lock();
             state.closed = true;
             state.idle.clear();
+            state.latest = None;
             (std::mem::take(&mut state.entries), state.thread.take())
         };
         let mut landings = Vec::new();
@@ -350,6 +353,7 @@ impl Inner {
             inner.flying.fetch_add(1, Ordering::SeqCst);
             slot.flight = Some(flight);
         }
+        inner.state.lock().latest = Some(Arc::clone(entry));
         if let Some(instant) = deadline.instant() {
             let ns = inner.ns(instant);
             if ns < inner.earliest_ns.fetch_min(ns, Ordering::SeqCst) {
@@ -443,6 +447,23 @@ impl Inner {
         let count = landings.len().max(events.len());
         landings.into_iter().for_each(Landing::tell);
         count
+    }
+
+    /// Takes the answer to the only request that is under way, if it is there, without asking which connection is ready: the
+    /// host has just been told that one is. Says whether it did.
+    fn land_alone(&self) -> bool {
+        if self.flying.load(Ordering::SeqCst) != 1 {
+            return false;
+        }
+        let Some(entry) = self.state.lock().latest.take() else { return false };
+        // A connection without a request is for `turn_for` to look at.
+        if entry.slot.lock().flight.is_none() {
+            return false;
+        }
+        let landing = self.ready(&entry, EventFlags::IN, &mut [0u8; 4 << 10]);
+        let landed = landing.is_some();
+        landing.into_iter().for_each(Landing::tell);
+        landed
     }
 
     /// A connection is ready.
@@ -547,7 +568,10 @@ impl Guest for Hosted {
     }
 
     fn turn(&self) {
-        self.0.turn_for(Some(Duration::ZERO));
+        // What else is ready, or overdue, brings the host here again at once.
+        if !self.0.land_alone() {
+            self.0.turn_for(Some(Duration::ZERO));
+        }
     }
 
     fn due(&self) -> Option<Instant> {
