@@ -24,7 +24,8 @@ use super::Processing;
 pub const EXPRESS_WORK_MAX: Duration = Duration::from_micros(100);
 
 /// The same where processing has one thread, since the process has one core: the work then takes nobody else's turn
-/// whoever does it, and what the pipeline's thread would add is two switches.
+/// whoever does it, and what the pipeline's thread would add is two switches. And where little comes, whatever the cores:
+/// the receiver then has no other turn to take, most likely, and waking another core takes longer than the work.
 pub const EXPRESS_WORK_MAX_ALONE: Duration = Duration::from_millis(2);
 
 /// The short way into one pipeline.
@@ -53,7 +54,9 @@ impl Express {
     /// Takes a batch through the chain, in the caller's thread. It comes back where that has to be the pipeline's own.
     pub(crate) fn process(&self, batch: Batch) -> Option<Batch> {
         let Some(mut processing) = self.processing.try_lock() else { return Some(batch) };
-        if !processing.is_open() || processing.estimate_all(batch.size().get()) > self.work_max {
+        let work = processing.estimate_all(batch.size().get());
+        let takes_long = work > self.work_max && !(work <= EXPRESS_WORK_MAX_ALONE && processing.is_quiet(work));
+        if takes_long || !processing.is_open() {
             return Some(batch);
         }
         processing.process(batch);

@@ -29,6 +29,8 @@ pub struct Processing {
     ns_per_kib: f64,
     /// The same of the rest.
     rest_ns_per_kib: f64,
+    /// When a batch was done with last.
+    finished: Option<Instant>,
     /// Whether batches may come in by the short way.
     open: bool,
     /// When the pipeline's thread looks for what is due.
@@ -105,6 +107,7 @@ impl Processing {
             way,
             ns_per_kib: 0.0,
             rest_ns_per_kib: 0.0,
+            finished: None,
             open: true,
             waits_until: None,
         }
@@ -174,6 +177,12 @@ impl Processing {
         Duration::from_nanos(((self.ns_per_kib + self.rest_ns_per_kib) * bytes.max(1024) as f64 / 1024.0) as u64)
     }
 
+    /// Whether the chain has done nothing for four times as long as this work takes: it is busy for a fifth of the time at
+    /// most.
+    pub(crate) fn is_quiet(&self, work: Duration) -> bool {
+        self.finished.is_none_or(|at| self.way.clock.now().saturating_duration_since(at) >= work * 4)
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.open
     }
@@ -199,7 +208,9 @@ impl Processing {
     pub(crate) fn finish(&mut self, worked: Worked) {
         let (began, bytes) = (self.way.clock.now(), worked.bytes);
         self.finish_untimed(worked);
-        let took = self.way.clock.now().saturating_duration_since(began);
+        let now = self.way.clock.now();
+        self.finished = Some(now);
+        let took = now.saturating_duration_since(began);
         self.rest_ns_per_kib += (took.as_nanos() as f64 * 1024.0 / bytes.max(1024) as f64 - self.rest_ns_per_kib) / 8.0;
     }
 

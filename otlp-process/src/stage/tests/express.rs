@@ -143,6 +143,21 @@ fn a_chain_that_takes_long_is_left_to_its_thread() {
 }
 
 #[test]
+fn a_chain_that_takes_a_while_is_run_by_whoever_hands_over_only_where_little_comes() {
+    let clock = Clock::simulated();
+    // An eighth of it is what one batch teaches: twice what is always taken.
+    let takes = Takes::new(&clock, EXPRESS_WORK_MAX * 16);
+    let still = still(vec![Box::new(Stateless(Arc::clone(&takes)))], &clock);
+    let ran = || takes.by.lock().unwrap().len();
+    still.outlet.try_send(batch(0, 1)).unwrap();
+    clock.advance(EXPRESS_WORK_MAX * 9);
+    still.outlet.try_send(batch(1, 1)).unwrap();
+    assert_eq!((ran(), still.inlet.len()), (2, 0), "the chain had nothing to do for long enough");
+    still.outlet.try_send(batch(2, 1)).unwrap();
+    assert_eq!((ran(), still.inlet.len()), (2, 1), "it has just had something to do");
+}
+
+#[test]
 fn where_the_chain_is_busy_a_batch_waits_in_the_inlet() {
     let crowd = Arc::new(Crowd { expected: 2, ..Crowd::default() });
     let mut running = express(vec![Box::new(Stateless(Arc::clone(&crowd)))], &Clock::system());
