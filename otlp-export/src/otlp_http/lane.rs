@@ -189,6 +189,7 @@ impl Flight {
                 }
                 Progress::Cut => broken(Reason::CONNECTION, "the connection was closed within the answer"),
                 Progress::Bad(what) => broken(Reason::BAD_ANSWER, what),
+                Progress::Foreign => Broken::foreign(),
             };
             return Some((Err(result), false));
         }

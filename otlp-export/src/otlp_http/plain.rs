@@ -287,6 +287,7 @@ impl Pending for Sent<'_> {
                     return Err(Broken::new(Reason::CONNECTION, "the connection was closed within the answer"));
                 }
                 Progress::Bad(what) => return Err(Broken::new(Reason::BAD_ANSWER, what)),
+                Progress::Foreign => return Err(Broken::foreign()),
             }
         }
     }

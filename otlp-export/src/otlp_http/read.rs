@@ -23,8 +23,10 @@ pub(crate) enum Progress {
     Done { keep: bool },
     /// The connection ended too early.
     Cut,
-    /// It is not HTTP.
+    /// It makes no sense as HTTP/1.1.
     Bad(&'static str),
+    /// What talks there does not speak HTTP/1.1: not the server that was meant, which may be back later.
+    Foreign,
 }
 
 /// Reads one answer.
@@ -90,7 +92,7 @@ impl AnswerReader {
                             bytes = &bytes[length.saturating_sub(had).min(bytes.len())..];
                             self.pending.clear();
                         }
-                        Err(what) => return Progress::Bad(what),
+                        Err(unread) => return unread,
                     }
                 }
                 State::Done => {
@@ -166,7 +168,7 @@ impl AnswerReader {
     }
 
     /// Reads the head if it is whole, and gives its length, what interim answers took included.
-    fn head(&mut self) -> Result<Option<usize>, &'static str> {
+    fn head(&mut self) -> Result<Option<usize>, Progress> {
         let mut interim = 0;
         let pending = std::mem::take(&mut self.pending);
         let found = loop {
@@ -175,10 +177,11 @@ impl AnswerReader {
             let length = match parsed.parse(&pending[interim..]) {
                 Ok(httparse::Status::Complete(length)) => length,
                 Ok(httparse::Status::Partial) => break Ok(None),
-                Err(_) => break Err("the answer is not HTTP/1.1"),
+                Err(httparse::Error::Version) => break Err(Progress::Foreign),
+                Err(_) => break Err(Progress::Bad("the head of the answer is not HTTP/1.1")),
             };
             if !(100..200).contains(&parsed.code.unwrap_or(0)) {
-                break self.final_head(&parsed).map(|()| Some(interim + length));
+                break self.final_head(&parsed).map(|()| Some(interim + length)).map_err(Progress::Bad);
             }
             // 100 Continue, 103 Early Hints: the real one follows, perhaps in these bytes.
             interim += length;
@@ -280,7 +283,7 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi", Progress::Cut, 200, "hi"),
             ("HTTP/1.1 200 OK\r\nConte", Progress::Cut, 0, ""),
             ("", Progress::Cut, 0, ""),
-            ("SSH-2.0-x\r\n", Progress::Bad("the answer is not HTTP/1.1"), 0, ""),
+            ("SSH-2.0-x\r\n", Progress::Foreign, 0, ""),
             (
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
                 Progress::Bad("a chunk has no size"),

@@ -67,6 +67,15 @@ impl Broken {
         Broken { reason, message: message.into(), stale: false }
     }
 
+    /// For a port where something else is spoken. A TLS server answers a request in the open so, and whatever took over a
+    /// port whose owner is being restarted: nobody has judged the request, so it is sent again.
+    pub(crate) fn foreign() -> Broken {
+        Broken::new(
+            Reason::CONNECTION,
+            "what answers there does not speak HTTP/1.1; if it speaks TLS, the URL has to begin with https://",
+        )
+    }
+
     /// For a failure of the system's.
     pub(crate) fn io(doing: &str, error: &std::io::Error) -> Broken {
         use std::io::ErrorKind;

@@ -186,7 +186,7 @@ fn endless_and_senseless_answers_are_bounded_and_not_tried_again() {
     .concat();
     let head = [b"HTTP/1.1 200 OK\r\nA: ".to_vec(), vec![b'x'; 1 << 20]].concat();
     for bytes in
-        [endless, head, b"SSH-2.0-OpenSSH\r\n\r\n".to_vec(), b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n".to_vec()]
+        [endless, head, b"HTTP/1.1 2x0 OK\r\n\r\n".to_vec(), b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n".to_vec()]
     {
         let server = Server::start([Do::Write(bytes)]);
         let exporter = exporter(&config(&server));
@@ -194,6 +194,20 @@ fn endless_and_senseless_answers_are_bounded_and_not_tried_again() {
         assert_eq!((failure.reason, failure.retry), (Reason::BAD_ANSWER, Retry::Never), "{failure}");
         assert_eq!(export(&exporter), Outcome::Delivered);
         assert_eq!((seen(&server).connection, seen(&server).connection), (0, 1));
+    }
+}
+
+/// Nobody who understood it has answered, so that a batch is not given up for it.
+#[test]
+fn what_speaks_another_protocol_is_no_answer() {
+    let alert = b"\x15\x03\x01\x00\x02\x02\x46".to_vec();
+    for bytes in [b"SSH-2.0-OpenSSH\r\n\r\n".to_vec(), alert] {
+        let server = Server::start([Do::WriteAndClose(bytes)]);
+        let exporter = exporter(&config(&server));
+        let failure = failure(export(&exporter));
+        assert_eq!(failure.reason, Reason::CONNECTION, "{failure}");
+        assert!(failure.retry != Retry::Never && failure.to_string().contains("https://"), "{failure}");
+        assert_eq!(export(&exporter), Outcome::Delivered);
     }
 }
 
