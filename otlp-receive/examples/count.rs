@@ -12,6 +12,10 @@ use otlp_core::component::{Outlet, Outlets, Receiver, Refused};
 use otlp_core::{Batch, Deadline, Outcome, Signal};
 use otlp_receive::{Config, Env, OtlpReceiver, tls};
 
+// As otlpd has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Default)]
 struct Count([AtomicU64; 3]);
 
