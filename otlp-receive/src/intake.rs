@@ -64,7 +64,7 @@ pub(crate) struct Plan {
 /// A request that was handed on, or waits to be.
 pub(crate) struct Waiting {
     pub(crate) signal: Signal,
-    items: ItemCount,
+    pub(crate) items: ItemCount,
     withdrawal: Withdrawal,
     /// When it has to have its outcome.
     pub(crate) by: Instant,

@@ -94,3 +94,47 @@ impl Metrics {
         counter.increment();
     }
 }
+
+/// What went well in one turn of a connection, counted without atomics and added up at its end: most requests of a turn
+/// take as long as each other.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    accepted: [u64; 3],
+    succeeded: u64,
+    /// How long the last ones took, and how many those are.
+    took: Duration,
+    alike: u64,
+    /// The others, in the same way.
+    others: Vec<(Duration, u64)>,
+}
+
+impl Tally {
+    /// As [`Metrics::accepted`].
+    pub(crate) fn accepted(&mut self, signal: Signal, items: ItemCount) {
+        self.accepted[signal.index()] += items.get();
+    }
+
+    /// As [`Metrics::ended`] of a success.
+    pub(crate) fn succeeded(&mut self, took: Duration) {
+        if took != self.took && self.alike > 0 {
+            self.others.push((self.took, std::mem::take(&mut self.alike)));
+        }
+        self.took = took;
+        self.alike += 1;
+        self.succeeded += 1;
+    }
+
+    /// Adds it up.
+    pub(crate) fn flush(&mut self, metrics: &Metrics) {
+        for (counter, items) in metrics.accepted.iter().zip(&mut self.accepted).filter(|(_, items)| **items > 0) {
+            counter.add(std::mem::take(items));
+        }
+        if self.succeeded > 0 {
+            metrics.requests[Ending::Success as usize].add(std::mem::take(&mut self.succeeded));
+            let last = (self.took, std::mem::take(&mut self.alike));
+            for (took, count) in self.others.drain(..).chain([last]) {
+                metrics.duration.record_many(took.as_secs_f64(), count);
+            }
+        }
+    }
+}

@@ -289,12 +289,18 @@ impl Histogram {
 
     /// Records a value.
     pub fn record(&self, value: f64) {
+        self.record_many(value, 1);
+    }
+
+    /// Records a value that was there `count` times; once is enough to be in the extremes.
+    pub fn record_many(&self, value: f64, count: u64) {
         let inner = &*self.0;
         let index = inner.bounds.partition_point(|&bound| bound < value);
-        inner.counts[index].fetch_add(1, Ordering::Relaxed);
+        inner.counts[index].fetch_add(count, Ordering::Relaxed);
+        let sum = value * count as f64;
         let _ = inner
             .sum_bits
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| Some((f64::from_bits(bits) + value).to_bits()));
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| Some((f64::from_bits(bits) + sum).to_bits()));
         self.extremes().record(inner.clock.now(), value);
     }
 

@@ -1,5 +1,7 @@
 //! Answers: what a caller is told, written as gRPC.
 
+use std::sync::LazyLock;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::server::SendResponse;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -107,11 +109,11 @@ impl Answer {
     pub(super) fn send(&self, respond: &mut SendResponse<Bytes>) -> Result<(), h2::Error> {
         match &self.content {
             Content::Response(partial) => {
-                let mut stream = respond.send_response(head(2), false)?;
+                let mut response = Response::new(());
+                response.headers_mut().clone_from(&HEAD);
+                let mut stream = respond.send_response(response, false)?;
                 stream.send_data(message(partial.as_ref()), false)?;
-                let mut trailers = HeaderMap::with_capacity(1);
-                trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
-                stream.send_trailers(trailers)
+                stream.send_trailers(OK.clone())
             }
             Content::Status(status) => respond.send_response(trailers_only(status), true).map(drop),
             Content::Http(status) => {
@@ -126,20 +128,22 @@ impl Answer {
     }
 }
 
-/// The header fields that begin every answer.
-fn head(fields: usize) -> Response<()> {
-    let mut fields = HeaderMap::with_capacity(fields);
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    fields.insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static(super::service::ACCEPT_ENCODING));
-    let mut response = Response::new(());
-    *response.headers_mut() = fields;
-    response
-}
+/// The header fields that begin every answer. Made once: a copy is a third of the work.
+static HEAD: LazyLock<HeaderMap> = LazyLock::new(|| {
+    HeaderMap::from_iter([
+        (CONTENT_TYPE, HeaderValue::from_static("application/grpc")),
+        (GRPC_ACCEPT_ENCODING, HeaderValue::from_static(super::service::ACCEPT_ENCODING)),
+    ])
+});
+
+/// The trailers of an answer with a message.
+static OK: LazyLock<HeaderMap> = LazyLock::new(|| HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("0"))]));
 
 /// An answer without a message: its trailers stand in the place of its head.
 fn trailers_only(status: &Status) -> Response<()> {
-    let mut response = head(5);
+    let mut response = Response::new(());
     let fields = response.headers_mut();
+    fields.clone_from(&HEAD);
     fields.insert(GRPC_STATUS, HeaderValue::from(status.code));
     // Both are of printable ASCII alone, so neither can fail.
     if let Ok(message) = HeaderValue::try_from(percent_encode(&status.message)) {

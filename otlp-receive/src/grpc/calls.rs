@@ -152,11 +152,13 @@ impl Calls {
         Some((place.call.as_mut()?, &place.waker))
     }
 
-    /// The next place that something happened to.
-    pub(super) fn next_ready(&mut self) -> Option<usize> {
-        let index = self.ready.lock().pop()?;
-        self.places[index].ready.noted.store(false, Ordering::Release);
-        Some(index)
+    /// Adds the places that something happened to since this was called last.
+    pub(super) fn take_ready(&mut self, places: &mut Vec<usize>) {
+        let mut ready = self.ready.lock();
+        for &index in ready.iter() {
+            self.places[index].ready.noted.store(false, Ordering::Release);
+        }
+        places.append(&mut ready);
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, HeaderValue, Method, Request};
 use otlp_core::codec::Coding;
 use otlp_core::{Code, Context, Reason, Signal};
 
@@ -19,6 +19,8 @@ use crate::request::Encoding;
 
 /// The codings that are taken, for `grpc-accept-encoding`.
 pub(super) const ACCEPT_ENCODING: &str = "gzip, zstd, snappy, identity";
+/// How the Content-Type of every call begins.
+const GRPC: &[u8] = b"application/grpc";
 
 /// The shared part of a receiver's gRPC.
 pub(crate) struct Service {
@@ -50,8 +52,8 @@ impl Service {
         if request.method() != Method::POST {
             return Err(Answer::http(405));
         }
-        let fields = request.headers();
-        match fields.get(http::header::CONTENT_TYPE).map(|value| Subtype::of(value.as_bytes())) {
+        let own = Own::of(request.headers());
+        match own.content_type.map(|value| Subtype::of(value.as_bytes())) {
             Some(Subtype::Proto) => {}
             Some(Subtype::Other) => {
                 let message = "only protobuf messages are served";
@@ -68,15 +70,15 @@ impl Service {
         let identity = match auth {
             None => Identity::new(),
             Some(auth) => {
-                let values = fields.get_all(auth.field()).into_iter().map(|value| value.as_bytes());
+                let values = request.headers().get_all(auth.field()).into_iter().map(|value| value.as_bytes());
                 auth.check(values).map_err(|denied| Answer::failure(denied.failure().0))?
             }
         };
-        let Some(coding) = coding(fields) else {
+        let Some(coding) = own.coding() else {
             let message = format!("the message's encoding is none of {ACCEPT_ENCODING}");
             return Err(Answer::rejection(Code::Unimplemented, Reason::UNSUPPORTED, message));
         };
-        let timeout = match fields.get("grpc-timeout") {
+        let timeout = match own.timeout {
             None => None,
             Some(value) => match timeout(value.as_bytes()) {
                 None => {
@@ -90,8 +92,8 @@ impl Service {
             return Err(Answer::failure(draining()));
         }
         let metadata = if self.config.include_metadata { metadata(request) } else { Vec::new() };
-        let own = self.config.include_metadata || !identity.is_empty();
-        let context = own.then(|| Arc::new(Context { metadata, auth: identity, ..context.clone() }));
+        let has_own = self.config.include_metadata || !identity.is_empty();
+        let context = has_own.then(|| Arc::new(Context { metadata, auth: identity, ..context.clone() }));
         Ok(Head { plan: Plan { signal, encoding: Encoding::Protobuf, coding, context }, timeout })
     }
 }
@@ -107,24 +109,48 @@ enum Subtype {
 impl Subtype {
     fn of(content_type: &[u8]) -> Subtype {
         let media_type = content_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
-        match media_type.to_ascii_lowercase().strip_prefix(b"application/grpc") {
-            Some(b"" | b"+proto") => Subtype::Proto,
-            Some([b'+', ..]) => Subtype::Other,
+        let (prefix, subtype) = media_type.split_at(media_type.len().min(GRPC.len()));
+        match subtype {
+            _ if !prefix.eq_ignore_ascii_case(GRPC) => Subtype::None,
+            b"" => Subtype::Proto,
+            [b'+', ..] if subtype.eq_ignore_ascii_case(b"+proto") => Subtype::Proto,
+            [b'+', ..] => Subtype::Other,
             _ => Subtype::None,
         }
     }
 }
 
-/// The coding of messages whose flag says that they are compressed. Several lines are several codings: none of ours.
-fn coding(fields: &HeaderMap) -> Option<Coding> {
-    let mut values = fields.get_all("grpc-encoding").iter();
-    let value = match (values.next(), values.next()) {
-        (None, _) => return Some(Coding::Identity),
-        (Some(value), None) => value.to_str().ok()?,
-        (Some(_), Some(_)) => return None,
-    };
-    let coding = Coding::from_header(value)?;
-    matches!(coding, Coding::Identity | Coding::Gzip | Coding::Zstd | Coding::Snappy).then_some(coding)
+/// The header fields that are gRPC's own. One look at each of the few there are is cheaper than one search for each.
+#[derive(Default)]
+struct Own<'a> {
+    content_type: Option<&'a HeaderValue>,
+    encoding: Option<&'a HeaderValue>,
+    /// Several lines are several codings: none of ours.
+    has_encodings: bool,
+    timeout: Option<&'a HeaderValue>,
+}
+
+impl<'a> Own<'a> {
+    fn of(fields: &'a HeaderMap) -> Own<'a> {
+        let mut own = Own::default();
+        for (name, value) in fields {
+            match name.as_str() {
+                // Of several lines the first counts.
+                "content-type" => own.content_type = own.content_type.or(Some(value)),
+                "grpc-timeout" => own.timeout = own.timeout.or(Some(value)),
+                "grpc-encoding" => own.has_encodings |= own.encoding.replace(value).is_some(),
+                _ => {}
+            }
+        }
+        own
+    }
+
+    /// The coding of messages whose flag says that they are compressed.
+    fn coding(&self) -> Option<Coding> {
+        let Some(value) = self.encoding else { return Some(Coding::Identity) };
+        let coding = Coding::from_header(value.to_str().ok().filter(|_| !self.has_encodings)?)?;
+        matches!(coding, Coding::Identity | Coding::Gzip | Coding::Zstd | Coding::Snappy).then_some(coding)
+    }
 }
 
 /// A call's metadata: all fields but those that are gRPC's own.

@@ -14,14 +14,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context as TaskContext, Poll, Wake, Waker};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection, Handshake, SendResponse};
-use h2::{Ping, PingPong, Reason as H2Reason, RecvStream};
-use http::Request;
+use h2::{Ping, PingPong, Reason as H2Reason};
 use otlp_core::{Code, Context, Failure, Outcome, Reason, Retry};
 
 use super::answer::Answer;
@@ -36,6 +34,7 @@ use crate::config::bounded;
 use crate::driver::exchange::{Exchange, Wall};
 use crate::driver::inbox::Mailbox;
 use crate::intake::{HOLD_INTERVAL, no_outcome};
+use crate::metrics::{Ending, Tally};
 
 /// How much of a call's message may be on its way: 21 MB/s at a round trip of 50 ms.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -76,14 +75,21 @@ pub(crate) struct Session {
     pings: Option<PingPong>,
     pipe: Rc<RefCell<Pipe>>,
     calls: Calls,
-    accepted: Vec<(Request<RecvStream>, SendResponse<Bytes>)>,
+    /// Calls that something happened to, while they are gone through.
+    ready: Vec<usize>,
+    /// Calls that were handed on in this turn; most of them have their outcome before it ends.
+    handed_on: Vec<usize>,
+    /// Calls whose head was answered already.
+    refused: Vec<(SendResponse<Bytes>, Answer)>,
     output: Vec<u8>,
     phase: Phase,
     meter: Meter,
     /// Of a Unix socket.
     mender: Option<Mender>,
-    flag: Arc<Flag>,
-    waker: Waker,
+    /// `h2` may have something to do that was not there when it was polled last. What it could wake for is only done on
+    /// this thread and through this session, so no waker is needed to know.
+    dirty: bool,
+    tally: Tally,
     times: Times,
 }
 
@@ -125,20 +131,6 @@ struct Times {
     hold: Option<Instant>,
 }
 
-/// What `h2` wakes when the connection has something to do.
-#[derive(Default)]
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
 impl Session {
     pub(crate) fn new(service: Arc<Service>, mailbox: Mailbox, peer: Option<SocketAddr>, now: Instant) -> Session {
         let (config, pipe) = (&service.config, Rc::new(RefCell::new(Pipe::default())));
@@ -150,7 +142,6 @@ impl Session {
             .max_concurrent_reset_streams(RESET_STREAMS_MAX)
             .handshake(End(Rc::clone(&pipe)));
         let age = config.keepalive.server_parameters.max_connection_age;
-        let flag = Arc::new(Flag::default());
         Session {
             auth: service.config.auth.clone(),
             context: service.intake.context(peer),
@@ -161,11 +152,13 @@ impl Session {
             pings: None,
             pipe,
             calls: Calls::new(),
-            accepted: Vec::new(),
+            ready: Vec::new(),
+            handed_on: Vec::new(),
+            refused: Vec::new(),
             output: Vec::new(),
             phase: Phase::Open,
-            waker: Waker::from(Arc::clone(&flag)),
-            flag,
+            dirty: true,
+            tally: Tally::default(),
             times: Times {
                 begun: now,
                 heard: now,
@@ -186,20 +179,19 @@ impl Session {
         self
     }
 
-    /// Lets `h2` and the calls do what they can, until that is nothing more.
+    /// Lets `h2` and the calls do what they can. What the calls did is sent when this is called again, at the latest at
+    /// the end of the turn: together with what comes from other threads until then.
     fn drive(&mut self, now: Instant) {
         self.pipe.borrow_mut().room = OUTPUT_BYTES_MAX.saturating_sub(self.output.len());
-        loop {
-            self.flag.0.store(false, Ordering::Release);
-            if self.poll_connection(now).is_ready() {
-                break;
-            }
-            while let Some(index) = self.calls.next_ready() {
+        self.dirty = false;
+        if self.poll_connection(now).is_pending() {
+            let mut ready = std::mem::take(&mut self.ready);
+            self.calls.take_ready(&mut ready);
+            for index in ready.drain(..) {
                 self.pump(index, now);
+                self.dirty = true;
             }
-            if !self.flag.0.load(Ordering::Acquire) {
-                break;
-            }
+            self.ready = ready;
         }
         let output = &mut self.pipe.borrow_mut().output;
         match self.output.is_empty() {
@@ -210,8 +202,7 @@ impl Session {
 
     /// Reads and writes frames, and begins the calls that came. Ready when the connection is over.
     fn poll_connection(&mut self, now: Instant) -> Poll<()> {
-        let waker = self.waker.clone();
-        let mut context = TaskContext::from_waker(&waker);
+        let mut context = TaskContext::from_waker(Waker::noop());
         if let Http2::Beginning(handshake) = &mut self.http2 {
             match Pin::new(&mut **handshake).poll(&mut context) {
                 Poll::Pending => return Poll::Pending,
@@ -223,13 +214,21 @@ impl Session {
             }
         }
         let Http2::Open(connection) = &mut self.http2 else { return Poll::Ready(()) };
-        // All that came are taken before the first is answered.
+        // All that came are taken before the first is answered: `h2` is polled for each, and has less to do for it.
         let end = loop {
-            match connection.poll_accept(&mut context) {
-                Poll::Ready(Some(Ok(call))) => self.accepted.push(call),
+            let (request, respond) = match connection.poll_accept(&mut context) {
+                Poll::Ready(Some(Ok(call))) => call,
                 Poll::Ready(Some(Err(error))) => break Some(Some(error)),
                 Poll::Ready(None) => break Some(None),
                 Poll::Pending => break None,
+            };
+            match self.service.route(&request, &self.context, self.auth.as_ref()) {
+                Ok(Head { plan, timeout }) => {
+                    let until = timeout.map(|timeout| now + bounded(timeout));
+                    let state = State::Receiving(Receiving::new(request.into_body(), plan));
+                    self.ready.push(self.calls.insert(Call { respond, since: now, until, state }));
+                }
+                Err(answer) => self.refused.push((respond, answer)),
             }
         };
         if let Some(pings) = &mut self.pings {
@@ -238,11 +237,9 @@ impl Session {
         if let Some(error) = end {
             return self.ended(error.as_ref());
         }
-        let mut accepted = std::mem::take(&mut self.accepted);
-        for (request, respond) in accepted.drain(..) {
-            self.begin(request, respond, now);
+        for (mut respond, answer) in std::mem::take(&mut self.refused) {
+            self.answer(&mut respond, &answer, now, now);
         }
-        self.accepted = accepted;
         Poll::Pending
     }
 
@@ -252,7 +249,7 @@ impl Session {
             log::debug!("the connection of {:?} ends, HTTP/2: {error}", self.context.peer);
         }
         self.abandon();
-        self.accepted = Vec::new();
+        self.refused = Vec::new();
         self.http2 = Http2::Over;
         if self.phase == Phase::Open {
             self.phase = Phase::Closing;
@@ -260,25 +257,12 @@ impl Session {
         Poll::Ready(())
     }
 
-    fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>, now: Instant) {
-        match self.service.route(&request, &self.context, self.auth.as_ref()) {
-            Ok(Head { plan, timeout }) => {
-                let until = timeout.map(|timeout| now + bounded(timeout));
-                let state = State::Receiving(Receiving::new(request.into_body(), plan));
-                let index = self.calls.insert(Call { respond, since: now, until, state });
-                self.pump(index, now);
-            }
-            Err(answer) => self.answer(&mut respond, &answer, now, now),
-        }
-    }
-
     /// Goes on with a call that something happened to.
     fn pump(&mut self, index: usize, now: Instant) {
-        let service = Arc::clone(&self.service);
         let Some((call, waker)) = self.calls.get(index) else { return };
         let mut context = TaskContext::from_waker(waker);
         let read = match &mut call.state {
-            State::Receiving(receiving) => receiving.read(&service, &mut context),
+            State::Receiving(receiving) => receiving.read(&self.service, &mut context),
             State::Waiting(_) if call.respond.poll_reset(&mut context).is_ready() => Read::GivenUp,
             State::Waiting(_) => Read::More,
         };
@@ -286,28 +270,34 @@ impl Session {
             Read::More => {}
             Read::GivenUp => {
                 if let Some(Call { state: State::Waiting(waiting), .. }) = self.remove(index, now) {
-                    waiting.abandon(&service.intake);
+                    waiting.abandon(&self.service.intake);
                 }
             }
             Read::Answered(answer) => self.finish(index, &answer, now),
             Read::Complete(plan, body) => {
                 let number = self.calls.number(index);
-                match service.intake.take(body, plan, &self.context, &self.mailbox, number, now) {
+                match self.service.intake.take(body, plan, &self.context, &self.mailbox, number, now) {
                     Ok(Some(waiting)) => {
                         if waiting.is_held() {
                             self.times.hold.get_or_insert(now + HOLD_INTERVAL);
                         }
-                        let Some((call, waker)) = self.calls.get(index) else { return };
-                        call.state = State::Waiting(waiting);
-                        // From here on it is woken when its caller gives up; it may have done so.
-                        if call.respond.poll_reset(&mut TaskContext::from_waker(waker)).is_ready() {
-                            waker.wake_by_ref();
+                        if let Some((call, _)) = self.calls.get(index) {
+                            call.state = State::Waiting(waiting);
                         }
+                        self.handed_on.push(index);
                     }
                     Ok(None) => self.finish(index, &Answer::success(), now),
                     Err(failure) => self.finish(index, &Answer::failure(failure), now),
                 }
             }
+        }
+    }
+
+    /// From here on the calls that were handed on are woken when their caller gives them up; it may have done so.
+    fn watch(&mut self, now: Instant) {
+        while let Some(index) = self.handed_on.pop() {
+            // Its place may be another's by now, which is looked at for nothing.
+            self.pump(index, now);
         }
     }
 
@@ -330,12 +320,18 @@ impl Session {
     fn answer(&mut self, respond: &mut SendResponse<Bytes>, answer: &Answer, since: Instant, now: Instant) {
         // A call that was given up in the meantime has no use for it.
         let _ = answer.send(respond);
+        self.dirty = true;
         self.meter.answered();
-        self.service.intake.metrics.ended(answer.ending(), answer.reason, now.saturating_duration_since(since));
+        let took = now.saturating_duration_since(since);
+        match answer.ending() {
+            Ending::Success => self.tally.succeeded(took),
+            ending => self.service.intake.metrics.ended(ending, answer.reason, took),
+        }
     }
 
     fn remove(&mut self, index: usize, now: Instant) -> Option<Call> {
         let call = self.calls.remove(index);
+        self.dirty = true;
         if self.calls.open() == 0 {
             self.times.idle = now;
         }
@@ -534,16 +530,22 @@ impl Exchange for Session {
     fn answered(&mut self, request: u64, outcome: Outcome, now: Instant) {
         let Some(index) = self.calls.find(request) else { return };
         if let Some((Call { state: State::Waiting(waiting), .. }, _)) = self.calls.get(index) {
-            waiting.settled(&self.service.intake, &outcome);
+            match outcome {
+                Outcome::Delivered => self.tally.accepted(waiting.signal, waiting.items),
+                _ => waiting.settled(&self.service.intake, &outcome),
+            }
             self.finish(index, &Answer::outcome(outcome), now);
         }
     }
 
     fn advance(&mut self, now: Instant, _: Wall<'_>) {
+        self.watch(now);
         let waits = self.pipe.borrow().left() > 0 && self.output.len() < OUTPUT_BYTES_MAX;
-        if waits || self.flag.0.load(Ordering::Acquire) || matches!(self.http2, Http2::Beginning(_)) {
+        self.dirty |= waits || matches!(self.http2, Http2::Beginning(_));
+        while self.dirty {
             self.drive(now);
         }
+        self.tally.flush(&self.service.intake.metrics);
     }
 
     fn output(&self) -> &[u8] {
@@ -566,7 +568,7 @@ impl Exchange for Session {
         }
         // It may have stopped for want of room.
         if bytes > 0 && self.pipe.borrow().room == 0 {
-            self.flag.0.store(true, Ordering::Release);
+            self.dirty = true;
         }
     }
 
@@ -650,6 +652,7 @@ impl Exchange for Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.abandon();
+        self.tally.flush(&self.service.intake.metrics);
     }
 }
 
