@@ -109,7 +109,10 @@ impl Ack {
     }
 
     fn give(&mut self, outcome: Outcome) {
-        if let Some(request) = self.0.take() {
+        // A delivered share makes no outcome worse, so only the others need the lock; the last one to go tells.
+        if let Some(request) = self.0.take()
+            && !matches!(outcome, Outcome::Delivered)
+        {
             let mut state = request.state.lock().unwrap_or_else(PoisonError::into_inner);
             let worst = std::mem::replace(&mut state.worst, Outcome::Delivered);
             state.worst = worst.worst(outcome);

@@ -272,6 +272,7 @@ impl Life {
 
     fn run(&mut self) -> io::Result<()> {
         let mut ready = Vec::new();
+        self.shared.inbox.adopt();
         // A deadline may have been set in the life before.
         self.check_drain();
         loop {

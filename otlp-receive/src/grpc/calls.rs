@@ -23,6 +23,8 @@ use crate::intake::{Plan, Waiting};
 /// A call that has no answer yet.
 pub(super) struct Call {
     pub(super) respond: SendResponse<Bytes>,
+    /// Its message; of a call that waits, until its window is given back.
+    pub(super) stream: Option<RecvStream>,
     pub(super) since: Instant,
     /// How long its caller waits.
     pub(super) until: Option<Instant>,
@@ -36,7 +38,6 @@ pub(super) enum State {
 
 /// The message of a call that is coming in.
 pub(super) struct Receiving {
-    stream: RecvStream,
     framing: Framing,
     plan: Plan,
     /// Once the message has begun.
@@ -146,6 +147,15 @@ impl Calls {
         Some(call)
     }
 
+    /// Ends a call, as [`Calls::remove`], where it stands.
+    pub(super) fn end(&mut self, index: usize) {
+        if let Some(place) = self.places.get_mut(index).filter(|place| place.call.is_some()) {
+            place.call = None;
+            self.free.push(index);
+            self.open -= 1;
+        }
+    }
+
     /// A call, and what wakes it.
     pub(super) fn get(&mut self, index: usize) -> Option<(&mut Call, &Waker)> {
         let place = self.places.get_mut(index)?;
@@ -162,30 +172,44 @@ impl Calls {
     }
 }
 
-impl Receiving {
-    pub(super) fn new(stream: RecvStream, plan: Plan) -> Receiving {
-        Receiving { stream, framing: Framing::default(), plan, body: None }
-    }
-
-    /// Reads what is there.
+impl Call {
+    /// Reads what is there of its message.
     pub(super) fn read(&mut self, service: &Service, context: &mut Context<'_>) -> Read {
+        let (State::Receiving(receiving), Some(stream)) = (&mut self.state, &mut self.stream) else {
+            return Read::More;
+        };
         loop {
-            match self.stream.poll_data(context) {
+            match stream.poll_data(context) {
                 Poll::Pending => return Read::More,
-                Poll::Ready(None) => return self.end(),
+                Poll::Ready(None) => return receiving.end(),
                 Poll::Ready(Some(Err(_))) => return Read::GivenUp,
                 Poll::Ready(Some(Ok(data))) => {
-                    // The window is given back at once: the bytes are in the budget now, not in `h2`.
-                    let _ = self.stream.flow_control().release_capacity(data.len());
-                    if let Err(answer) = self.push(service, &data) {
+                    if let Err(answer) = receiving.push(service, &data) {
                         return Read::Answered(answer);
                     }
-                    if self.stream.is_end_stream() {
-                        return self.end();
+                    if stream.is_end_stream() {
+                        return receiving.end();
                     }
+                    // The window is given back at once: the bytes are in the budget now, not in `h2`.
+                    let _ = stream.flow_control().release_capacity(data.len());
                 }
             }
         }
+    }
+
+    /// Gives back the rest of its window. Of one that is answered in the turn in which it was read `h2` does that by
+    /// itself, with the rest that it has to do at the end.
+    pub(super) fn release(&mut self) {
+        if let Some(mut stream) = self.stream.take() {
+            let window = stream.flow_control();
+            let _ = window.release_capacity(window.used_capacity());
+        }
+    }
+}
+
+impl Receiving {
+    pub(super) fn new(plan: Plan) -> Receiving {
+        Receiving { framing: Framing::default(), plan, body: None }
     }
 
     fn push(&mut self, service: &Service, mut data: &[u8]) -> Result<(), Answer> {

@@ -225,8 +225,9 @@ impl Session {
             match self.service.route(&request, &self.context, self.auth.as_ref()) {
                 Ok(Head { plan, timeout }) => {
                     let until = timeout.map(|timeout| now + bounded(timeout));
-                    let state = State::Receiving(Receiving::new(request.into_body(), plan));
-                    self.ready.push(self.calls.insert(Call { respond, since: now, until, state }));
+                    let state = State::Receiving(Receiving::new(plan));
+                    let stream = Some(request.into_body());
+                    self.ready.push(self.calls.insert(Call { respond, stream, since: now, until, state }));
                 }
                 Err(answer) => self.refused.push((respond, answer)),
             }
@@ -238,7 +239,8 @@ impl Session {
             return self.ended(error.as_ref());
         }
         for (mut respond, answer) in std::mem::take(&mut self.refused) {
-            self.answer(&mut respond, &answer, now, now);
+            let _ = answer.send(&mut respond);
+            self.ended_call(&answer, now, now);
         }
         Poll::Pending
     }
@@ -261,8 +263,8 @@ impl Session {
     fn pump(&mut self, index: usize, now: Instant) {
         let Some((call, waker)) = self.calls.get(index) else { return };
         let mut context = TaskContext::from_waker(waker);
-        let read = match &mut call.state {
-            State::Receiving(receiving) => receiving.read(&self.service, &mut context),
+        let read = match &call.state {
+            State::Receiving(_) => call.read(&self.service, &mut context),
             State::Waiting(_) if call.respond.poll_reset(&mut context).is_ready() => Read::GivenUp,
             State::Waiting(_) => Read::More,
         };
@@ -296,15 +298,22 @@ impl Session {
     /// From here on the calls that were handed on are woken when their caller gives them up; it may have done so.
     fn watch(&mut self, now: Instant) {
         while let Some(index) = self.handed_on.pop() {
-            // Its place may be another's by now, which is looked at for nothing.
-            self.pump(index, now);
+            // Most have their answer. The place of one may be another's by now, which is looked at for nothing.
+            if let Some((call, _)) = self.calls.get(index) {
+                if let State::Waiting(_) = call.state {
+                    call.release();
+                    self.dirty = true;
+                }
+                self.pump(index, now);
+            }
         }
     }
 
     /// Answers an open call, and withdraws what waits.
     fn refuse(&mut self, index: usize, answer: &Answer, now: Instant) {
         let Some(mut call) = self.remove(index, now) else { return };
-        self.answer(&mut call.respond, answer, call.since, now);
+        let _ = answer.send(&mut call.respond);
+        self.ended_call(answer, call.since, now);
         if let State::Waiting(waiting) = call.state {
             waiting.refuse(&self.service.intake);
         }
@@ -312,14 +321,19 @@ impl Session {
 
     /// Answers an open call that nothing waits for any more.
     fn finish(&mut self, index: usize, answer: &Answer, now: Instant) {
-        if let Some(mut call) = self.remove(index, now) {
-            self.answer(&mut call.respond, answer, call.since, now);
-        }
+        let Some((call, _)) = self.calls.get(index) else { return };
+        let since = call.since;
+        // A call that was given up in the meantime has no use for it.
+        let _ = answer.send(&mut call.respond);
+        self.calls.end(index);
+        self.ended_call(answer, since, now);
     }
 
-    fn answer(&mut self, respond: &mut SendResponse<Bytes>, answer: &Answer, since: Instant, now: Instant) {
-        // A call that was given up in the meantime has no use for it.
-        let _ = answer.send(respond);
+    /// Notes that a call was answered.
+    fn ended_call(&mut self, answer: &Answer, since: Instant, now: Instant) {
+        if self.calls.open() == 0 {
+            self.times.idle = now;
+        }
         self.dirty = true;
         self.meter.answered();
         let took = now.saturating_duration_since(since);
