@@ -138,7 +138,7 @@ impl Connection {
         }
     }
 
-    /// Reads until the socket is empty, the budget is used up or the protocol wants no more.
+    /// Reads until the socket is empty, the budget is used up, there are answers or the protocol wants no more.
     ///
     /// A read that fills less than its buffer has emptied the socket: no second one that finds nothing. What comes in the
     /// meantime is reported again, since the poller is level-triggered.
@@ -185,7 +185,8 @@ impl Connection {
             };
             match read.map_err(io::Error::from) {
                 Ok(0) => return self.closed_by_peer(now),
-                Ok(bytes) if bytes < room => return,
+                // Where there are answers already, the sender goes on with them while the rest is read.
+                Ok(bytes) if bytes < room || self.has_answers() => return,
                 Ok(bytes) => budget = budget.saturating_sub(bytes),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -282,6 +283,10 @@ impl Connection {
         self.exchange.as_ref().map_or(!self.undecided.over, |exchange| exchange.wants_read())
     }
 
+    fn has_answers(&self) -> bool {
+        self.exchange.as_ref().is_some_and(|exchange| !exchange.output().is_empty())
+    }
+
     /// What became of a request.
     pub(super) fn answered(&mut self, request: u64, outcome: Outcome, now: Instant) {
         if let Some(exchange) = &mut self.exchange {
@@ -336,8 +341,7 @@ impl Connection {
     /// What the poller is to watch for now.
     pub(super) fn wanted(&self) -> Interest {
         let encrypted = self.tls.as_ref().is_some_and(|tls| tls.wants_write());
-        let output = self.exchange.as_ref().is_some_and(|exchange| !exchange.output().is_empty());
-        Interest { read: self.wants_read(), write: encrypted || output }
+        Interest { read: self.wants_read(), write: encrypted || self.has_answers() }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

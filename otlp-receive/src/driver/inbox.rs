@@ -149,6 +149,24 @@ impl Mailbox {
         Mailbox { inbox, connection }
     }
 
+    /// What became of a request, where that was said by the last that the driver's own thread, which must be the calling
+    /// one, told itself. Then it will not be told again.
+    pub(crate) fn answer(&self, request: u64) -> Option<Outcome> {
+        OWN.with(|own| {
+            let mut messages = own.messages.borrow_mut();
+            let last = messages.back().filter(|_| own.number.get() == self.inbox.number);
+            match last {
+                Some(Message::Answered { connection, request: number, .. })
+                    if (*connection, *number) == (self.connection, request) => {}
+                _ => return None,
+            }
+            match messages.pop_back() {
+                Some(Message::Answered { outcome, .. }) => Some(outcome),
+                _ => None,
+            }
+        })
+    }
+
     /// Tells the connection what became of a request. From any thread.
     pub(crate) fn answered(&self, request: u64, outcome: Outcome) {
         self.inbox.post_answer(Message::Answered { connection: self.connection, request, outcome });
@@ -166,7 +184,12 @@ mod tests {
         let inbox = || Arc::new(Inbox::new(poll::waker().unwrap()));
         let (own, other) = (inbox(), inbox());
         own.adopt();
-        Mailbox::new(Arc::clone(&own), 1).answered(7, Outcome::Delivered);
+        let mailbox = Mailbox::new(Arc::clone(&own), 1);
+        mailbox.answered(6, Outcome::Delivered);
+        assert_eq!((mailbox.answer(7), mailbox.answer(6), mailbox.answer(6)), (None, Some(Outcome::Delivered), None));
+        assert!(own.sleep(), "it was told");
+        own.awake();
+        mailbox.answered(7, Outcome::Delivered);
         Mailbox::new(Arc::clone(&other), 2).answered(8, Outcome::Delivered);
         let number = |message| match message {
             Some(Message::Answered { request, .. }) => request,

@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection, Handshake, SendResponse};
-use h2::{Ping, PingPong, Reason as H2Reason};
+use h2::{Ping, PingPong, Reason as H2Reason, RecvStream};
+use http::Request;
 use otlp_core::{Code, Context, Failure, Outcome, Reason, Retry};
 
 use super::answer::Answer;
@@ -33,7 +34,7 @@ use crate::auth::Authenticator;
 use crate::config::bounded;
 use crate::driver::exchange::{Exchange, Wall};
 use crate::driver::inbox::Mailbox;
-use crate::intake::{HOLD_INTERVAL, no_outcome};
+use crate::intake::{HOLD_INTERVAL, Waiting, no_outcome};
 use crate::metrics::{Ending, Tally};
 
 /// How much of a call's message may be on its way: 21 MB/s at a round trip of 50 ms.
@@ -79,8 +80,6 @@ pub(crate) struct Session {
     ready: Vec<usize>,
     /// Calls that were handed on in this turn; most of them have their outcome before it ends.
     handed_on: Vec<usize>,
-    /// Calls whose head was answered already.
-    refused: Vec<(SendResponse<Bytes>, Answer)>,
     output: Vec<u8>,
     phase: Phase,
     meter: Meter,
@@ -154,7 +153,6 @@ impl Session {
             calls: Calls::new(),
             ready: Vec::new(),
             handed_on: Vec::new(),
-            refused: Vec::new(),
             output: Vec::new(),
             phase: Phase::Open,
             dirty: true,
@@ -213,34 +211,20 @@ impl Session {
                 Poll::Ready(Err(error)) => return self.ended(Some(&error)),
             }
         }
-        let Http2::Open(connection) = &mut self.http2 else { return Poll::Ready(()) };
-        // All that came are taken before the first is answered: `h2` is polled for each, and has less to do for it.
-        let end = loop {
-            let (request, respond) = match connection.poll_accept(&mut context) {
-                Poll::Ready(Some(Ok(call))) => call,
-                Poll::Ready(Some(Err(error))) => break Some(Some(error)),
-                Poll::Ready(None) => break Some(None),
-                Poll::Pending => break None,
-            };
-            match self.service.route(&request, &self.context, self.auth.as_ref()) {
-                Ok(Head { plan, timeout }) => {
-                    let until = timeout.map(|timeout| now + bounded(timeout));
-                    let state = State::Receiving(Receiving::new(plan));
-                    let stream = Some(request.into_body());
-                    self.ready.push(self.calls.insert(Call { respond, stream, since: now, until, state }));
-                }
-                Err(answer) => self.refused.push((respond, answer)),
+        // A call is answered, where it can be, before `h2` is polled for the next: then that writes the whole answer at
+        // once. Of many together it writes all heads, then all messages, then all trailers, and goes through its memory
+        // three times.
+        loop {
+            let Http2::Open(connection) = &mut self.http2 else { return Poll::Ready(()) };
+            match connection.poll_accept(&mut context) {
+                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond, now),
+                Poll::Ready(Some(Err(error))) => return self.ended(Some(&error)),
+                Poll::Ready(None) => return self.ended(None),
+                Poll::Pending => break,
             }
-        };
+        }
         if let Some(pings) = &mut self.pings {
             let _ = pings.poll_pong(&mut context);
-        }
-        if let Some(error) = end {
-            return self.ended(error.as_ref());
-        }
-        for (mut respond, answer) in std::mem::take(&mut self.refused) {
-            let _ = answer.send(&mut respond);
-            self.ended_call(&answer, now, now);
         }
         Poll::Pending
     }
@@ -251,12 +235,27 @@ impl Session {
             log::debug!("the connection of {:?} ends, HTTP/2: {error}", self.context.peer);
         }
         self.abandon();
-        self.refused = Vec::new();
         self.http2 = Http2::Over;
         if self.phase == Phase::Open {
             self.phase = Phase::Closing;
         }
         Poll::Ready(())
+    }
+
+    fn begin(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>, now: Instant) {
+        match self.service.route(&request, &self.context, self.auth.as_ref()) {
+            Ok(Head { plan, timeout }) => {
+                let until = timeout.map(|timeout| now + bounded(timeout));
+                let state = State::Receiving(Receiving::new(plan));
+                let stream = Some(request.into_body());
+                let index = self.calls.insert(Call { respond, stream, since: now, until, state });
+                self.pump(index, now);
+            }
+            Err(answer) => {
+                let _ = answer.send(&mut respond);
+                self.ended_call(&answer, now, now);
+            }
+        }
     }
 
     /// Goes on with a call that something happened to.
@@ -280,6 +279,10 @@ impl Session {
                 let number = self.calls.number(index);
                 match self.service.intake.take(body, plan, &self.context, &self.mailbox, number, now) {
                     Ok(Some(waiting)) => {
+                        if let Some(outcome) = self.mailbox.answer(number) {
+                            settled(&waiting, &outcome, &mut self.tally, &self.service);
+                            return self.finish(index, &Answer::outcome(outcome), now);
+                        }
                         if waiting.is_held() {
                             self.times.hold.get_or_insert(now + HOLD_INTERVAL);
                         }
@@ -544,10 +547,7 @@ impl Exchange for Session {
     fn answered(&mut self, request: u64, outcome: Outcome, now: Instant) {
         let Some(index) = self.calls.find(request) else { return };
         if let Some((Call { state: State::Waiting(waiting), .. }, _)) = self.calls.get(index) {
-            match outcome {
-                Outcome::Delivered => self.tally.accepted(waiting.signal, waiting.items),
-                _ => waiting.settled(&self.service.intake, &outcome),
-            }
+            settled(waiting, &outcome, &mut self.tally, &self.service);
             self.finish(index, &Answer::outcome(outcome), now);
         }
     }
@@ -667,6 +667,14 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.abandon();
         self.tally.flush(&self.service.intake.metrics);
+    }
+}
+
+/// Counts an outcome.
+fn settled(waiting: &Waiting, outcome: &Outcome, tally: &mut Tally, service: &Service) {
+    match outcome {
+        Outcome::Delivered => tally.accepted(waiting.signal, waiting.items),
+        _ => waiting.settled(&service.intake, outcome),
     }
 }
 
