@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //!
-//! - `h2` is polled after everything that may have given it something to do, until it has nothing more to do.
+//! - `h2` is polled after everything that may have given it something to do, by the end of the turn, until it has nothing
+//!   more to do.
 //! - A call that was answered before its outcome was known, or whose caller gave it up, has been withdrawn.
 //! - What is held for a client that does not read is bounded: [`OUTPUT_BYTES_MAX`], and what `h2` holds for
 //!   `max_concurrent_streams` answers.
