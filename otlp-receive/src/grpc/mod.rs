@@ -20,7 +20,8 @@
 //! # Threads
 //!
 //! A session belongs to one driver's thread. `h2` is polled by hand there and nothing is ever spawned: what would wake
-//! a call puts its number in a list, what would wake the connection is known to the session anyway. Outcomes come from any thread through the driver's inbox. Nothing blocks.
+//! a call puts its number in a list, what would wake the connection is known to the session anyway. Outcomes come from
+//! any thread through the driver's inbox. Nothing blocks.
 //!
 //! # Limits
 //!

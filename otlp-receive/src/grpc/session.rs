@@ -559,6 +559,7 @@ impl Exchange for Session {
         self.dirty |= waits || matches!(self.http2, Http2::Beginning(_));
         while self.dirty {
             self.drive(now);
+            self.watch(now);
         }
         self.tally.flush(&self.service.intake.metrics);
     }
