@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use otlp_core::codec::{Coding, decode};
@@ -339,6 +339,14 @@ fn threads() -> Vec<String> {
 fn after_a_shutdown_that_had_the_time_the_thread_is_gone() {
     let server = Server::start([]);
     let count = |name: &str| threads().iter().filter(|known| *known == name).count();
+    // The system lists a thread for a moment after it was joined.
+    let gone = |name: &str| {
+        let begun = Instant::now();
+        while count(name) > 0 {
+            assert!(begun.elapsed() < LONG, "{name} is still there");
+            std::thread::yield_now();
+        }
+    };
     for turn in 0..20 {
         let name = format!("leaves-{turn}");
         let client = builder(&server).thread_name(&name).build().unwrap();
@@ -348,7 +356,7 @@ fn after_a_shutdown_that_had_the_time_the_thread_is_gone() {
         }
         // It is idle, or about to be.
         client.shutdown(LONG).unwrap();
-        assert_eq!(count(&name), 0);
+        gone(&name);
     }
     // A first that had no time, and a second that has: whatever is lost, the thread goes.
     let stalled = Server::start([Do::Stall]);
@@ -358,12 +366,33 @@ fn after_a_shutdown_that_had_the_time_the_thread_is_gone() {
     assert_eq!(count("leaves-late"), 1);
     client.shutdown(Duration::ZERO).unwrap_err();
     client.shutdown(LONG).unwrap_err();
-    assert_eq!(count("leaves-late"), 0);
+    gone("leaves-late");
     // One that is dropped is shut down.
     let client = builder(&server).thread_name("leaves-drop").drop_timeout(LONG).build().unwrap();
     client.send_trace("a").finish();
     drop(client);
-    assert_eq!(count("leaves-drop"), 0);
+    gone("leaves-drop");
+}
+
+/// What a thread has of its own is gone when it was joined, and not before: here that takes some time.
+#[test]
+fn a_shutdown_joins_the_thread() {
+    static LEFT: AtomicUsize = AtomicUsize::new(0);
+    struct Slow;
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            std::thread::sleep(Duration::from_millis(50));
+            LEFT.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    thread_local!(static OWN: Slow = const { Slow });
+    let server = Server::start([Do::Write(answer(503, "", b""))]);
+    let client = builder(&server).retry(quick()).on_failure(|_| OWN.with(|_| {})).build().unwrap();
+    client.send_trace("a").finish();
+    client.flush(LONG).unwrap();
+    assert_eq!(LEFT.load(Ordering::SeqCst), 0);
+    client.shutdown(LONG).unwrap();
+    assert_eq!(LEFT.load(Ordering::SeqCst), 1);
 }
 
 #[test]
