@@ -4,8 +4,6 @@
 //! for as many bytes as the length of the last message of that kind took, and the body moves only where it took another
 //! number. Below [`LEVELS_MOVED`] the room is always five bytes and stays: a large text under a hundred lists, each of which
 //! moves it, is what somebody would send who wants us to be busy. Protobuf allows lengths that are longer than need be.
-//!
-//! A head that comes after its items is rotated before them: at most once in a message.
 
 use crate::signal::Signal;
 use crate::wire::reader::{DEPTH_MAX, FIXED32, FIXED64, LEN, VARINT};
@@ -127,27 +125,12 @@ impl Reader<'_> {
         }
         let table = Table::of(of);
         let (mut seen, mut next) = (Seen::default(), 0);
-        // Where the items of a message with a head begin.
-        let mut items = None;
         loop {
             match self.cursor.key(table, next)? {
                 Some(index) => {
                     let entry = &table.entries()[index];
-                    let start = self.out.len();
                     self.field(entry, 1 << index, &mut seen, depth)?;
                     next = index + 1;
-                    if table.headed {
-                        match (entry.number, items) {
-                            (2, _) => items = Some(start),
-                            // Canonical shape has the head first. Each message turns at most once, and only where its
-                            // keys come in an order that few writers use.
-                            (1, Some(items)) => {
-                                let head_len = self.out.len() - start;
-                                self.out[items..].rotate_right(head_len);
-                            }
-                            _ => {}
-                        }
-                    }
                 }
                 None => self.cursor.skip(depth)?,
             }

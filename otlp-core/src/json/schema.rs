@@ -58,8 +58,6 @@ pub(super) struct Table {
     count: usize,
     /// Index of an entry by field number; [`FIELDS_MAX`] where there is none.
     by_number: [u8; FIELDS_MAX + 1],
-    /// Whether field 1 has to stand before field 2.
-    pub(super) headed: bool,
 }
 
 static TABLES: [Table; Message::ALL.len()] = {
@@ -158,12 +156,8 @@ const fn table(message: Message) -> Table {
         oneof: false,
         explicit: false,
     };
-    let mut table = Table {
-        entries: [blank; FIELDS_MAX],
-        count: fields.len(),
-        by_number: [FIELDS_MAX as u8; FIELDS_MAX + 1],
-        headed: message.is_headed(),
-    };
+    let mut table =
+        Table { entries: [blank; FIELDS_MAX], count: fields.len(), by_number: [FIELDS_MAX as u8; FIELDS_MAX + 1] };
     let mut index = 0;
     while index < fields.len() {
         let field = &fields[index];
