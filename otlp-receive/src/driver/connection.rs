@@ -284,7 +284,7 @@ impl Connection {
     }
 
     fn has_answers(&self) -> bool {
-        self.exchange.as_ref().is_some_and(|exchange| !exchange.output().is_empty())
+        self.exchange.as_ref().is_some_and(|exchange| exchange.has_answers())
     }
 
     /// What became of a request.
@@ -341,7 +341,8 @@ impl Connection {
     /// What the poller is to watch for now.
     pub(super) fn wanted(&self) -> Interest {
         let encrypted = self.tls.as_ref().is_some_and(|tls| tls.wants_write());
-        Interest { read: self.wants_read(), write: encrypted || self.has_answers() }
+        let output = self.exchange.as_ref().is_some_and(|exchange| !exchange.output().is_empty());
+        Interest { read: self.wants_read(), write: encrypted || output }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

@@ -45,6 +45,11 @@ pub(crate) trait Exchange {
     /// What is to be written.
     fn output(&self) -> &[u8];
 
+    /// Whether an answer is among it, and not only what keeps a connection going: then somebody goes on once it is written.
+    fn has_answers(&self) -> bool {
+        !self.output().is_empty()
+    }
+
     /// Says how much of it was. Less than all means that the sender does not read.
     fn written(&mut self, bytes: usize, now: Instant);
 

@@ -82,6 +82,9 @@ pub(crate) struct Session {
     /// Calls that were handed on in this turn; most of them have their outcome before it ends.
     handed_on: Vec<usize>,
     output: Vec<u8>,
+    /// A call was answered since all of it was written last. The rest is small and nobody waits for it: windows that
+    /// open again while a large message comes, for one.
+    answered: bool,
     phase: Phase,
     meter: Meter,
     /// Of a Unix socket.
@@ -155,6 +158,7 @@ impl Session {
             ready: Vec::new(),
             handed_on: Vec::new(),
             output: Vec::new(),
+            answered: false,
             phase: Phase::Open,
             dirty: true,
             tally: Tally::default(),
@@ -339,6 +343,7 @@ impl Session {
             self.times.idle = now;
         }
         self.dirty = true;
+        self.answered = true;
         self.meter.answered();
         let took = now.saturating_duration_since(since);
         match answer.ending() {
@@ -568,8 +573,13 @@ impl Exchange for Session {
         &self.output
     }
 
+    fn has_answers(&self) -> bool {
+        self.answered && !self.output.is_empty()
+    }
+
     fn written(&mut self, bytes: usize, now: Instant) {
         if bytes == self.output.len() {
+            self.answered = false;
             self.times.blocked = None;
             self.output.clear();
             // Connections that wait for their next call have the memory that waiting takes.
