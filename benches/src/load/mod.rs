@@ -4,7 +4,6 @@
 //! |---------------|----------------------------------------------------------------------------------|
 //! | `stamp.rs`    | the number and the due time that every request carries                           |
 //! | `corpus.rs`   | seeded bodies, encoded and compressed before the clock starts                    |
-//! | `order.rs`    | fields in the order in which the Collector writes them                           |
 //! | `compress.rs` | gzip and zstd in which the stamp can still be written                            |
 //! | `http.rs`     | OTLP/HTTP: one kept-alive connection that sends bodies                           |
 //! | `grpc/`       | OTLP/gRPC: both ends of a connection                                             |
@@ -39,7 +38,6 @@ pub mod compress;
 pub mod corpus;
 pub mod grpc;
 pub mod http;
-pub mod order;
 pub mod process;
 pub mod report;
 pub mod run;

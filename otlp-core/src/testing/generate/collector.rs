@@ -87,4 +87,36 @@ mod tests {
             assert_eq!(in_collector_order(signal, &turned), turned);
         }
     }
+
+    /// Field numbers of the first message that has that path, each run of the same once.
+    fn order(bytes: &[u8], path: &[u32]) -> Option<Vec<u32>> {
+        let all: Vec<_> = fields(bytes).map(Result::unwrap).collect();
+        if let Some((&next, rest)) = path.split_first() {
+            return all.iter().filter(|field| field.number == next).find_map(|field| match field.value {
+                Value::Len(content) => order(content, rest),
+                _ => None,
+            });
+        }
+        let mut numbers: Vec<_> = all.iter().map(|field| field.number).collect();
+        numbers.dedup();
+        Some(numbers)
+    }
+
+    #[test]
+    fn fields_stand_as_the_collector_writes_them() {
+        let of = |signal| in_collector_order(signal, &request(signal, 1, 200));
+        let order = |body: &[u8], path: &[u32]| order(body, path).unwrap();
+        let traces = of(Signal::Traces);
+        assert_eq!(order(&traces, &[1]).last(), Some(&1));
+        let span = order(&traces, &[1, 2, 2]);
+        let declared = [15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 16, 4, 3, 2, 1];
+        let expected: Vec<_> = declared.into_iter().filter(|number| span.contains(number)).collect();
+        assert_eq!(span, expected);
+        assert!(span.len() > 8, "{span:?}");
+        let logs = of(Signal::Logs);
+        assert!(order(&logs, &[1, 2, 2]).ends_with(&[3, 2, 11, 1]), "{:?}", order(&logs, &[1, 2, 2]));
+        let metrics = of(Signal::Metrics);
+        assert!(order(&metrics, &[1, 2, 2, 7, 1]).ends_with(&[3, 2, 7]));
+        assert!(order(&metrics, &[1, 2, 2, 9, 1]).ends_with(&[3, 2, 9]));
+    }
 }
