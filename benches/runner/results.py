@@ -138,12 +138,15 @@ def table(runs, scenario, systems, mode, base):
 
 
 def newest(records):
-    """The records of each system's newest build: those of an older one say nothing about it."""
-    last = {}
+    """The records of each system's newest build in each scenario: those of an older one say nothing about it there. And each
+    system's last record."""
+    last, of_row = {}, {}
     for record in records:
-        if record.get("at", "") >= last.get(record["system"], {}).get("at", ""):
-            last[record["system"]] = record
-    return [record for record in records if record.get("build") == last[record["system"]].get("build")], last
+        for held, key in (last, record["system"]), (of_row, (record["system"], record["scenario"])):
+            if record.get("at", "") >= held.get(key, {}).get("at", ""):
+                held[key] = record
+    return [record for record in records
+            if record.get("build") == of_row[record["system"], record["scenario"]].get("build")], last
 
 
 def write(path, records, scenarios, skipped, quick=False):
@@ -157,7 +160,7 @@ def write(path, records, scenarios, skipped, quick=False):
         grouped.setdefault((record["scenario"], record["mode"]), []).append(record)
     grouped = {key: Runs(runs) for key, runs in grouped.items()}
     out = ["# Results", "", "Written by `benches/run`; how it measures is in [README.md](README.md).", ""]
-    out += about(records, last.get(base, {}), quick) + [""]
+    out += about(records, base, last.get(base, {}), quick) + [""]
     out += ["| system | version |", "|---|---|"] + [f"| {name} | {last[name].get('version', 'unknown')} |" for name in systems]
     out += [f"| {name} | skipped: {why} |" for name, why in skipped.items() if name not in last] + [""]
     out += ["CPU is that of the system's process, all its threads, in seconds per million items delivered. **Paced**: all systems are "
@@ -182,11 +185,24 @@ def write(path, records, scenarios, skipped, quick=False):
         file.write("\n".join(out))
 
 
-def about(records, last, quick):
+def commits(records, base):
+    """What the system was built of, as long as one of them is all there is: else those of each scenario."""
+    of_row = {}
+    for record in records:
+        if record["system"] == base:
+            of_row.setdefault(record.get("commit", "unknown"), {})[record["scenario"]] = True
+    if len(of_row) == 1:
+        return f"commit {next(iter(of_row))}"
+    most = max(of_row, key=lambda commit: len(of_row[commit]), default="unknown")
+    others = [f"{commit} for {', '.join(of_row[commit])}" for commit in of_row if commit != most]
+    return f"commit {most}" + (f" ({'; '.join(others)})" if others else "")
+
+
+def about(records, base, last, quick):
     days = sorted({record["at"][:10] for record in records if "at" in record})
     when = " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "unknown day"
     windows = sorted({record["seconds"] for record in records})
-    said = (f"{when}, commit {last.get('commit', 'unknown')}, {last.get('machine', 'unknown machine')}; {len(records)} runs, windows of "
+    said = (f"{when}, {commits(records, base)}, {last.get('machine', 'unknown machine')}; {len(records)} runs, windows of "
             + " or ".join(f"{seconds:g}" for seconds in windows) + " s where a row says nothing else; the rounds of each row are in it.")
     disturbed = sum(1 for record in records if record["report"].get("disturbed"))
     failed = sum(1 for record in records if record["report"].get("failures"))

@@ -187,10 +187,15 @@ class Written(unittest.TestCase):
         self.assertEqual(runs.ratios("other", "otlpd"), (3.0, 3.5, 4.0))
 
     def test_records_of_an_older_build_are_not_shown(self):
-        record = lambda build, at: {"system": "otlpd", "build": build, "at": at}
+        record = lambda build, at, row="one": {"system": "otlpd", "scenario": row, "build": build, "commit": "of " + build, "at": at}
         records, last = results.newest([record("a", "1"), record("b", "2"), record("a", "1")])
         self.assertEqual([entry["build"] for entry in records], ["b"])
         self.assertEqual(last["otlpd"]["build"], "b")
+        self.assertEqual(results.commits(records, "otlpd"), "commit of b")
+        # A row that was measured again alone takes nothing from the others.
+        records, last = results.newest([record("a", "1"), record("a", "1", "two"), record("a", "1", "three"), record("b", "2")])
+        self.assertEqual([entry["build"] for entry in records], ["a", "a", "b"])
+        self.assertEqual(results.commits(records, "otlpd"), "commit of a (of b for one)")
 
     def test_a_system_has_the_same_colour_in_every_plot(self):
         drawn = plot.lines("", "", "", {"b": [(1, 1), (2, 2)]}, order=["a", "b"])
