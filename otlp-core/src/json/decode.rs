@@ -76,7 +76,7 @@ pub fn decode(signal: Signal, document: &[u8], limits: &Limits) -> Result<Vec<u8
     };
     // The envelopes hold nearly all of the request, so that their length needs as many bytes as the request's own.
     for (message, len) in Message::ALL.iter().zip(&mut reader.expected_len) {
-        if message.is_headed() && *message != Message::KeyValue {
+        if message.is_envelope() {
             *len = document.len() / 3;
         }
     }

@@ -344,9 +344,8 @@ impl Message {
         )
     }
 
-    /// Whether field 1 says what field 2 is of, and is written before it by us: a resource and its scopes, a scope and its
-    /// items, a key and its value. Others write them in any order.
-    pub const fn is_headed(self) -> bool {
+    /// Whether it holds what is of one resource, or of one scope: nearly all of a request.
+    pub const fn is_envelope(self) -> bool {
         matches!(
             self,
             Message::ResourceSpans
@@ -355,7 +354,6 @@ impl Message {
                 | Message::ScopeSpans
                 | Message::ScopeMetrics
                 | Message::ScopeLogs
-                | Message::KeyValue
         )
     }
 }
